@@ -1,0 +1,358 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"sluice.dev/sluice/internal/delta"
+)
+
+// Options are a loop's settings. Name and Less are required.
+type Options[O, K comparable] struct {
+	// Name is the table's name in logs, metrics and Status.
+	Name string
+	// Less orders owners; see delta.New.
+	Less func(a, b O) bool
+	// Gates says which keys a Settlement waits for; nil: all.
+	Gates func(K) bool
+	// Settled is told which claims have come true. It is called from the
+	// loop's goroutine and must not block.
+	Settled func([]Settlement[O])
+	// Audit is the time between two audits, shortened at random by up to a
+	// fifth so that a cluster's nodes do not audit in step. 0: none.
+	Audit time.Duration
+	// MinBackoff and MaxBackoff bound the wait before a failed key is tried
+	// again; 0 means 250 ms and 30 s.
+	MinBackoff, MaxBackoff time.Duration
+	Log                    *slog.Logger // nil: discarded
+}
+
+// Loop is one table's reconcile loop.
+type Loop[O, K, V comparable] struct {
+	opts   Options[O, K]
+	target Target[K, V]
+	inbox  *inbox[O, K, V]
+	status atomic.Pointer[Status]
+
+	// What follows belongs to Run's goroutine.
+	tracker  *delta.Tracker[O, K, V]
+	synced   bool
+	waiting  map[O]waiting[K]
+	failing  map[K]failure
+	listing  failure // of the whole table; err == nil: none
+	counters Status
+}
+
+// waiting is a claim that has not come true yet, and the keys it waits for:
+// its own, and those that an earlier claim let go and that are still there.
+type waiting[K comparable] struct {
+	version uint64
+	keys    map[K]struct{}
+}
+
+// NewLoop makes a loop over a target. It does nothing before Run.
+func NewLoop[O, K, V comparable](target Target[K, V], opts Options[O, K]) *Loop[O, K, V] {
+	if opts.MinBackoff == 0 {
+		opts.MinBackoff = 250 * time.Millisecond
+	}
+	if opts.MaxBackoff == 0 {
+		opts.MaxBackoff = 30 * time.Second
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Gates == nil {
+		opts.Gates = func(K) bool { return true }
+	}
+	if opts.Settled == nil {
+		opts.Settled = func([]Settlement[O]) {}
+	}
+	l := &Loop[O, K, V]{
+		opts:    opts,
+		target:  target,
+		inbox:   newInbox[O, K, V](),
+		tracker: delta.New[O, K, V](opts.Less),
+		waiting: map[O]waiting[K]{},
+		failing: map[K]failure{},
+	}
+	l.publish()
+	return l
+}
+
+// Claim replaces what owner wants of the table; an empty claim releases it.
+// Only the newest claim of an owner counts, and only its Settlement comes.
+func (l *Loop[O, K, V]) Claim(owner O, c Claim[K, V]) { l.inbox.put(owner, c) }
+
+// Synced says that every source has told all it knows and its claims are made:
+// from now on what nobody wants is deleted.
+func (l *Loop[O, K, V]) Synced() { l.inbox.sync() }
+
+// Status is the loop's state when it last changed.
+func (l *Loop[O, K, V]) Status() Status { return *l.status.Load() }
+
+// Run drives the table until ctx ends. It leaves the table as it is then.
+func (l *Loop[O, K, V]) Run(ctx context.Context) {
+	if !l.start(ctx) {
+		return
+	}
+	audit := audit[K, V]{list: func() iter.Seq2[Section[K, V], error] { return l.target.List(ctx, nil) }}
+	defer audit.stop()
+	audits := time.NewTimer(l.untilAudit())
+	defer audits.Stop()
+	l.inbox.ring() // claims made before start may have been rung for already
+	for {
+		retry, stop := l.untilRetry()
+		select {
+		case <-ctx.Done():
+			stop()
+			return
+		case <-l.inbox.wake:
+			l.take()
+		case <-retry:
+			l.relist(ctx)
+		case <-audits.C:
+			audit.begin()
+		case <-audit.due():
+			if l.auditStep(&audit) {
+				audits.Reset(l.untilAudit())
+			}
+		}
+		stop()
+		l.apply(ctx)
+		l.prune()
+		l.settle()
+		l.publish()
+	}
+}
+
+// start lists the whole table, again and again until it succeeds. It reports
+// false when ctx ended first.
+func (l *Loop[O, K, V]) start(ctx context.Context) bool {
+	for {
+		l.busy()
+		err := l.observe(ctx, nil)
+		l.noteListing(err)
+		l.counters.Listed = err == nil
+		l.publish()
+		if err == nil {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(l.backoff(l.listing.tries)):
+		}
+	}
+}
+
+// observe believes a listing of the given keys, or of the whole table.
+func (l *Loop[O, K, V]) observe(ctx context.Context, only []K) error {
+	for section, err := range l.target.List(ctx, only) {
+		if err != nil {
+			return fmt.Errorf("list %s: %w", l.opts.Name, err)
+		}
+		l.tracker.Observe(section.Covers, section.Present)
+	}
+	return ctx.Err() // a sequence cut short by ctx is no whole listing
+}
+
+func (l *Loop[O, K, V]) noteListing(err error) {
+	switch {
+	case err == nil:
+		l.listing = failure{}
+		return
+	case l.listing.err == nil:
+		l.listing.since = time.Now()
+		l.opts.Log.Error("listing failed; the table stays as it is", "table", l.opts.Name, "err", err)
+	}
+	l.listing.err = err
+	l.listing.tries++
+}
+
+// take turns what is in the inbox into claims on the tracker.
+func (l *Loop[O, K, V]) take() {
+	claims, synced := l.inbox.take()
+	l.synced = synced
+	for owner, c := range claims {
+		pending := l.tracker.Claim(owner, c.Put, maps.Keys(c.Keep))
+		w := l.waiting[owner]
+		w.version = c.Version
+		if w.keys == nil {
+			w.keys = make(map[K]struct{}, len(pending))
+		}
+		for _, k := range pending {
+			w.keys[k] = struct{}{}
+		}
+		l.waiting[owner] = w
+		for k := range w.keys {
+			if f, failing := l.failing[k]; failing {
+				f.next = time.Time{} // what failed may have been mended
+				l.failing[k] = f
+			}
+		}
+	}
+}
+
+// apply writes every pending key that is due.
+func (l *Loop[O, K, V]) apply(ctx context.Context) {
+	change := l.due(time.Now())
+	if len(change.Puts)+len(change.Dels) == 0 || ctx.Err() != nil {
+		return
+	}
+	l.busy()
+	began := time.Now()
+	failed := l.target.Apply(ctx, change)
+	now := time.Now()
+	for _, p := range change.Puts {
+		if !l.noteFailure(p.Key, failed[p.Key], now) {
+			l.tracker.DidPut(p.Key, p.Spec)
+			l.counters.Written++
+		}
+	}
+	for _, k := range change.Dels {
+		if !l.noteFailure(k, failed[k], now) {
+			l.tracker.DidDel(k)
+			l.counters.Deleted++
+		}
+	}
+	l.counters.Applies++
+	l.counters.LastApply, l.counters.LastApplyTook = now, now.Sub(began)
+}
+
+func (l *Loop[O, K, V]) due(now time.Time) Change[K, V] {
+	var c Change[K, V]
+	for k, v := range l.tracker.Puts() {
+		if l.failing[k].next.After(now) {
+			continue
+		}
+		_, present := l.tracker.Present(k)
+		c.Puts = append(c.Puts, Put[K, V]{Key: k, Spec: v, Present: present})
+	}
+	if !l.synced {
+		return c
+	}
+	for k := range l.tracker.Dels() {
+		if !l.failing[k].next.After(now) {
+			c.Dels = append(c.Dels, k)
+		}
+	}
+	return c
+}
+
+// noteFailure records how writing a key went, and reports whether it failed.
+func (l *Loop[O, K, V]) noteFailure(k K, err error, now time.Time) bool {
+	f, failing := l.failing[k]
+	if err == nil {
+		if failing {
+			l.opts.Log.Info("written at last", "table", l.opts.Name, "key", k, "tries", f.tries+1)
+			delete(l.failing, k)
+		}
+		return false
+	}
+	if !failing {
+		f.since = now
+		l.opts.Log.Error("write failed", "table", l.opts.Name, "key", k, "err", err)
+	}
+	f.err, f.tries = err, f.tries+1
+	f.next = now.Add(l.backoff(f.tries))
+	l.failing[k] = f
+	return true
+}
+
+func (l *Loop[O, K, V]) backoff(tries int) time.Duration {
+	d := l.opts.MinBackoff << min(max(tries-1, 0), 16)
+	return min(d, l.opts.MaxBackoff)
+}
+
+// relist reads the failing keys that are due again: the write that failed may
+// have done its work, or the belief it started from may have been wrong. While
+// the listing fails they stay failing.
+func (l *Loop[O, K, V]) relist(ctx context.Context) {
+	now := time.Now()
+	var suspects []K
+	for k, f := range l.failing {
+		if l.retriable(k) && !f.next.After(now) {
+			suspects = append(suspects, k)
+		}
+	}
+	if len(suspects) == 0 {
+		return
+	}
+	l.busy()
+	err := l.observe(ctx, suspects)
+	l.noteListing(err)
+	for _, k := range suspects {
+		f := l.failing[k]
+		if err != nil {
+			f.tries++
+			f.next = now.Add(l.backoff(f.tries))
+			l.failing[k] = f
+		}
+	}
+}
+
+// prune forgets the failures of keys that are as wanted now: nobody wants
+// them any more, or they had been written after all.
+func (l *Loop[O, K, V]) prune() {
+	for k := range l.failing {
+		if !l.tracker.Pending(k) {
+			delete(l.failing, k)
+		}
+	}
+}
+
+// untilRetry is a channel that fires when the next failing key is due; stop
+// releases it.
+func (l *Loop[O, K, V]) untilRetry() (<-chan time.Time, func() bool) {
+	var next time.Time
+	due := false
+	for k, f := range l.failing {
+		if l.retriable(k) && (!due || f.next.Before(next)) {
+			next, due = f.next, true
+		}
+	}
+	if !due {
+		return nil, func() bool { return true }
+	}
+	t := time.NewTimer(time.Until(next))
+	return t.C, t.Stop
+}
+
+// retriable reports whether a failing key may be tried again at all: a
+// deletion has to wait for the sources.
+func (l *Loop[O, K, V]) retriable(k K) bool {
+	_, wanted := l.tracker.Wanted(k)
+	return wanted || l.synced
+}
+
+// settle tells which waiting claims have come true.
+func (l *Loop[O, K, V]) settle() {
+	var settled []Settlement[O]
+	for owner, w := range l.waiting {
+		for k := range w.keys {
+			if !l.tracker.Pending(k) || !l.opts.Gates(k) {
+				delete(w.keys, k)
+			}
+		}
+		if len(w.keys) == 0 {
+			settled = append(settled, Settlement[O]{Owner: owner, Version: w.version})
+			delete(l.waiting, owner)
+		}
+	}
+	if len(settled) > 0 {
+		l.opts.Settled(settled)
+	}
+}
+
+func (l *Loop[O, K, V]) untilAudit() time.Duration {
+	if l.opts.Audit == 0 {
+		return time.Duration(1<<63 - 1)
+	}
+	return l.opts.Audit - time.Duration(rand.Int64N(int64(l.opts.Audit)/5+1))
+}
