@@ -1,0 +1,23 @@
+// Package ladder takes what an owner wants through several tables in order.
+//
+//	                 rules      servers     addresses
+//	adding     up     put   ->    put    ->    put
+//	dropping  down    drop  <-    drop   <-    drop
+//
+// What is added climbs: it is claimed on a table when the loop of the table
+// below has reported that its part has come true. What is dropped comes down in
+// the reverse order; until its turn a table keeps it. So a rule stands before
+// the virtual server it guards, a virtual server before its address is bound,
+// and the reverse when they go, although no loop knows another.
+//
+// Only gates are put in order. A gate is the key that gives others their
+// meaning: a virtual server for its destinations. What changes under a gate
+// that stands is claimed at once, whatever the state of the other tables.
+//
+// A new wish starts again from the bottom with what was there before still
+// kept; a rung that it does not concern is passed without a claim. A claim that
+// never comes true holds up its own owner only.
+//
+// The package does nothing by itself: its one user, the engine, calls it from
+// one goroutine. It is not for order within a table, which is its Target's.
+package ladder

@@ -1,0 +1,143 @@
+package ladder
+
+import (
+	"maps"
+
+	"sluice.dev/sluice/internal/reconcile"
+)
+
+// Loop is the side of a reconcile.Loop that claims are made on.
+type Loop[O, K, V comparable] interface {
+	Claim(O, reconcile.Claim[K, V])
+	Synced()
+}
+
+// Table is a rung over a loop of keys K and specs V.
+type Table[O, K, V comparable] struct {
+	loop   Loop[O, K, V]
+	gate   func(K) K
+	claims uint64 // made so far: the version of the last
+	owners map[O]*standing[K, V]
+}
+
+// standing is how far one owner's wishes have come into one table.
+type standing[K, V comparable] struct {
+	next     map[K]V        // what is wished now
+	held     map[K]V        // claimed before and no longer wished, not let go yet
+	admitted map[K]struct{} // gates that hold or done has put
+	sent     reconcile.Claim[K, V]
+	settled  bool // sent has come true
+}
+
+// NewTable makes a rung. gate names the key under which a key stands: itself,
+// when it is a gate.
+func NewTable[O, K, V comparable](l Loop[O, K, V], gate func(K) K) *Table[O, K, V] {
+	return &Table[O, K, V]{loop: l, gate: gate, owners: map[O]*standing[K, V]{}}
+}
+
+// Knows reports whether an owner has wishes here, or has not let them go yet.
+func (t *Table[O, K, V]) Knows(o O) bool { return t.owners[o] != nil }
+
+// Set replaces what an owner wishes, and reports whether that differs from
+// before. Nothing is claimed until the ladder starts the owner.
+func (t *Table[O, K, V]) Set(o O, wish map[K]V) (changed bool) {
+	s := t.standing(o)
+	if maps.Equal(s.next, wish) {
+		return false
+	}
+	held := map[K]V{}
+	for _, was := range []map[K]V{s.held, s.next} {
+		for k, v := range was {
+			if _, still := wish[k]; !still {
+				held[k] = v
+			}
+		}
+	}
+	s.next, s.held = wish, held
+	return true
+}
+
+func (t *Table[O, K, V]) standing(o O) *standing[K, V] {
+	s := t.owners[o]
+	if s == nil {
+		s = &standing[K, V]{settled: true}
+		t.owners[o] = s
+	}
+	return s
+}
+
+func (t *Table[O, K, V]) wait(o O) {
+	s := t.standing(o)
+	put, keep := map[K]V{}, t.gatesToGo(s)
+	for k, v := range s.next {
+		if _, admitted := s.admitted[t.gate(k)]; admitted {
+			put[k] = v
+		} else {
+			keep[k] = v
+		}
+	}
+	t.claim(o, s, put, keep)
+}
+
+func (t *Table[O, K, V]) hold(o O) {
+	s := t.standing(o)
+	t.admit(s)
+	t.claim(o, s, s.next, t.gatesToGo(s))
+}
+
+func (t *Table[O, K, V]) done(o O) {
+	s := t.owners[o]
+	t.admit(s)
+	s.held = nil
+	t.claim(o, s, s.next, nil)
+}
+
+func (t *Table[O, K, V]) admit(s *standing[K, V]) {
+	s.admitted = make(map[K]struct{}, len(s.admitted))
+	for k := range s.next {
+		s.admitted[t.gate(k)] = struct{}{}
+	}
+}
+
+// gatesToGo are the held keys whose gate goes too. What goes from under a gate
+// that stays is let go at once.
+func (t *Table[O, K, V]) gatesToGo(s *standing[K, V]) map[K]V {
+	keep := map[K]V{}
+	for k, v := range s.held {
+		if _, stays := s.next[t.gate(k)]; !stays {
+			keep[k] = v
+		}
+	}
+	return keep
+}
+
+// claim tells the loop, unless it has been told just that.
+func (t *Table[O, K, V]) claim(o O, s *standing[K, V], put, keep map[K]V) {
+	if maps.Equal(put, s.sent.Put) && maps.Equal(keep, s.sent.Keep) {
+		return
+	}
+	t.claims++
+	s.sent = reconcile.Claim[K, V]{Version: t.claims, Put: put, Keep: keep}
+	s.settled = false
+	t.loop.Claim(o, s.sent)
+}
+
+func (t *Table[O, K, V]) settled(o O) bool { return t.owners[o].settled }
+
+func (t *Table[O, K, V]) note(done reconcile.Settlement[O]) {
+	if s := t.owners[done.Owner]; s != nil && s.sent.Version == done.Version {
+		s.settled = true
+	}
+}
+
+func (t *Table[O, K, V]) forget(o O) {
+	if s := t.owners[o]; len(s.next) == 0 {
+		delete(t.owners, o)
+	}
+}
+
+func (t *Table[O, K, V]) sync(o O) {
+	t.loop.Synced()
+	t.claims++
+	t.loop.Claim(o, reconcile.Claim[K, V]{Version: t.claims})
+}
