@@ -7,6 +7,7 @@
 //	claim          apply the difference at once; what comes meanwhile is the next batch
 //	a key fails    it alone backs off; before it is tried again its part is listed again,
 //	               for after an error belief is in doubt
+//	a delete takes its time (Deferred): the key stays believed, and is asked for again
 //	audit          list in sections, between which claims are applied; what differs is
 //	               drift, counted and put right by the same path
 //	listing fails  never an observation; what is in the kernel stays

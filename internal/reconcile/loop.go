@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -45,7 +46,8 @@ type Loop[O, K, V comparable] struct {
 	synced   bool
 	waiting  map[O]waiting[K]
 	failing  map[K]failure
-	listing  failure // of the whole table; err == nil: none
+	deferred map[K]time.Time // deletions under way, and when to ask again
+	listing  failure         // of the whole table; err == nil: none
 	counters Status
 }
 
@@ -80,6 +82,8 @@ func NewLoop[O, K, V comparable](target Target[K, V], opts Options[O, K]) *Loop[
 		tracker: delta.New[O, K, V](opts.Less),
 		waiting: map[O]waiting[K]{},
 		failing: map[K]failure{},
+
+		deferred: map[K]time.Time{},
 	}
 	l.publish()
 	return l
@@ -210,13 +214,13 @@ func (l *Loop[O, K, V]) apply(ctx context.Context) {
 	failed := l.target.Apply(ctx, change)
 	now := time.Now()
 	for _, p := range change.Puts {
-		if !l.noteFailure(p.Key, failed[p.Key], now) {
+		if l.written(p.Key, failed[p.Key], now) {
 			l.tracker.DidPut(p.Key, p.Spec)
 			l.counters.Written++
 		}
 	}
 	for _, k := range change.Dels {
-		if !l.noteFailure(k, failed[k], now) {
+		if l.written(k, failed[k], now) {
 			l.tracker.DidDel(k)
 			l.counters.Deleted++
 		}
@@ -238,21 +242,28 @@ func (l *Loop[O, K, V]) due(now time.Time) Change[K, V] {
 		return c
 	}
 	for k := range l.tracker.Dels() {
-		if !l.failing[k].next.After(now) {
+		if !l.failing[k].next.After(now) && !l.deferred[k].After(now) {
 			c.Dels = append(c.Dels, k)
 		}
 	}
 	return c
 }
 
-// noteFailure records how writing a key went, and reports whether it failed.
-func (l *Loop[O, K, V]) noteFailure(k K, err error, now time.Time) bool {
+// written records how writing a key went, and reports whether it is done.
+func (l *Loop[O, K, V]) written(k K, err error, now time.Time) bool {
 	f, failing := l.failing[k]
 	if err == nil {
 		if failing {
 			l.opts.Log.Info("written at last", "table", l.opts.Name, "key", k, "tries", f.tries+1)
-			delete(l.failing, k)
 		}
+		delete(l.failing, k)
+		delete(l.deferred, k)
+		return true
+	}
+	if later, ok := errors.AsType[*Deferred[V]](err); ok {
+		delete(l.failing, k)
+		l.deferred[k] = now.Add(later.After)
+		l.tracker.DidPut(k, later.Spec)
 		return false
 	}
 	if !failing {
@@ -262,7 +273,7 @@ func (l *Loop[O, K, V]) noteFailure(k K, err error, now time.Time) bool {
 	f.err, f.tries = err, f.tries+1
 	f.next = now.Add(l.backoff(f.tries))
 	l.failing[k] = f
-	return true
+	return false
 }
 
 func (l *Loop[O, K, V]) backoff(tries int) time.Duration {
@@ -297,9 +308,15 @@ func (l *Loop[O, K, V]) relist(ctx context.Context) {
 	}
 }
 
-// prune forgets the failures of keys that are as wanted now: nobody wants
-// them any more, or they had been written after all.
+// prune forgets the failures and deferments of keys that are as wanted now:
+// nobody wants them any more, somebody wants them again, or they had been
+// written after all.
 func (l *Loop[O, K, V]) prune() {
+	for k := range l.deferred {
+		if _, wanted := l.tracker.Wanted(k); wanted || !l.tracker.Pending(k) {
+			delete(l.deferred, k)
+		}
+	}
 	for k := range l.failing {
 		if !l.tracker.Pending(k) {
 			delete(l.failing, k)
@@ -307,14 +324,19 @@ func (l *Loop[O, K, V]) prune() {
 	}
 }
 
-// untilRetry is a channel that fires when the next failing key is due; stop
-// releases it.
+// untilRetry is a channel that fires when the next failing or deferred key is
+// due; stop releases it.
 func (l *Loop[O, K, V]) untilRetry() (<-chan time.Time, func() bool) {
 	var next time.Time
 	due := false
 	for k, f := range l.failing {
 		if l.retriable(k) && (!due || f.next.Before(next)) {
 			next, due = f.next, true
+		}
+	}
+	for _, at := range l.deferred {
+		if !due || at.Before(next) {
+			next, due = at, true
 		}
 	}
 	if !due {

@@ -316,6 +316,49 @@ func TestASettlementWaitsForWhatAnEarlierClaimLetGo(t *testing.T) {
 	})
 }
 
+// TestDeferredDeletion: a key that drains is no failure, is asked for again
+// when it said, and comes back to life when it is wanted again.
+func TestDeferredDeletion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		target := newTable(nil)
+		asked := 0
+		draining := true
+		target.fail = func(op string, k int) error {
+			if op != "del" || !draining {
+				return nil
+			}
+			asked++
+			target.content[k] = "draining"
+			return &Deferred[string]{Spec: "draining", After: time.Second}
+		}
+		l := running(t, target, Options[string, int]{Audit: 10 * time.Second})
+		l.Synced()
+		l.Claim("o", want(map[int]string{1: "a", 2: "a"}))
+		synctest.Wait()
+		l.Claim("o", want(nil))
+		time.Sleep(5500 * time.Millisecond)
+		synctest.Wait()
+		target.do(func() {
+			if asked != 2*6 {
+				t.Errorf("asked %d times in 5.5 s for two keys, want once at the start and once a second", asked)
+			}
+		})
+		if s := l.Status(); s.FailingCount != 0 || s.Deferred != 2 || s.Dels != 2 {
+			t.Errorf("status %+v, want two deferred deletions and no failure", s)
+		}
+		l.Claim("o", want(map[int]string{1: "a"}))
+		synctest.Wait()
+		target.equal(t, "one wanted again", map[int]string{1: "a", 2: "draining"})
+		target.do(func() { draining = false })
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		target.equal(t, "drained", map[int]string{1: "a"})
+		if s := l.Status(); s.Deferred != 0 || s.Drift != 0 {
+			t.Errorf("status %+v, want nothing deferred and no drift", s)
+		}
+	})
+}
+
 func TestIdleLoopWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := newTable(nil)

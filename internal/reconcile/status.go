@@ -21,6 +21,7 @@ type Status struct {
 	Wanted, Present int // keys
 	Puts, Dels      int // keys that differ from what is wanted
 
+	Deferred     int       // of Dels, those under way that take their time
 	Failing      []Failure // the oldest, at most 20
 	FailingCount int
 	FailingSince time.Time // of the oldest failure, a failing listing included; zero: none
@@ -54,6 +55,7 @@ func (l *Loop[O, K, V]) publish() {
 	c := l.tracker.Counts()
 	s.Name, s.Synced = l.opts.Name, l.synced
 	s.Wanted, s.Present, s.Puts, s.Dels = c.Wanted, c.Present, c.Puts, c.Dels
+	s.Deferred = len(l.deferred)
 	s.Failing, s.FailingCount = l.failures()
 	if s.FailingCount > 0 {
 		s.FailingSince = s.Failing[0].Since

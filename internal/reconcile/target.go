@@ -2,7 +2,9 @@ package reconcile
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"time"
 )
 
 // Target is one kernel table as a Loop sees it: a listing and a batch of
@@ -30,7 +32,8 @@ type Target[K, V comparable] interface {
 	// with its subject in the text; keys not in the result were written. Put
 	// and delete are idempotent: putting what is there and deleting what is
 	// absent succeed. One key's error never keeps the others from being
-	// written. The map may be nil.
+	// written. The map may be nil. A *Deferred in the place of an error says
+	// that a deletion is under way.
 	Apply(ctx context.Context, change Change[K, V]) map[K]error
 }
 
@@ -56,3 +59,13 @@ type Put[K, V comparable] struct {
 	// may have been changed by others since.
 	Present bool
 }
+
+// Deferred says that a key which is to be deleted stays for now, and why that
+// is no failure: a destination whose connections are still running.
+type Deferred[V comparable] struct {
+	Spec  V             // what the table holds under the key meanwhile
+	After time.Duration // when to ask again
+}
+
+// Error makes a Deferred fit where Apply reports errors.
+func (d *Deferred[V]) Error() string { return fmt.Sprintf("not yet, asking again in %v", d.After) }
