@@ -1,0 +1,89 @@
+// Package sysctl sets the kernel switches that IPVS needs and verifies each by
+// reading it back: in a container /proc/sys may be read-only, and a write can
+// be refused or silently bent.
+package sysctl
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Setting is one switch.
+type Setting struct {
+	Path  string // below /proc/sys
+	Value string
+	Why   string // what goes wrong without it
+	// VerifyOnly: another owns the switch; it is read and never written.
+	VerifyOnly bool
+}
+
+// Wanted are the settings of a node, after section "Sysctls" of kube-proxy's
+// IPVS mode. conn_reuse_mode is left alone: since Linux 5.9 its default is
+// right, and older kernels are not supported.
+func Wanted(ipv6 bool) []Setting {
+	settings := []Setting{
+		{Path: "net/ipv4/vs/conntrack", Value: "1",
+			Why: "IPVS connections cannot be masqueraded without it"},
+		{Path: "net/ipv4/vs/expire_nodest_conn", Value: "1",
+			Why: "connections to a deleted endpoint would hang instead of ending"},
+		{Path: "net/ipv4/vs/expire_quiescent_template", Value: "1",
+			Why: "session affinity would keep sending clients to a leaving endpoint"},
+		{Path: "net/ipv4/ip_forward", Value: "1",
+			Why: "packets between Services and pods are not forwarded without it"},
+	}
+	if ipv6 {
+		settings = append(settings, Setting{
+			Path: "net/ipv6/conf/all/forwarding", Value: "1", VerifyOnly: true,
+			Why: "IPv6 packets between Services and pods are not forwarded without it; " +
+				"it is not set here because it also stops the node from taking routes from router advertisements",
+		})
+	}
+	return settings
+}
+
+// Apply brings the settings about below root ("/proc/sys"), and returns one
+// error for each that is not as wanted afterwards, naming it. A setting that
+// already has its value is not written.
+func Apply(root string, settings []Setting) []error {
+	var errs []error
+	for _, s := range settings {
+		if err := apply(root, s); err != nil {
+			errs = append(errs, fmt.Errorf("sysctl %s=%s: %w (%s)", strings.ReplaceAll(s.Path, "/", "."), s.Value, err, s.Why))
+		}
+	}
+	return errs
+}
+
+func apply(root string, s Setting) error {
+	path := filepath.Join(root, s.Path)
+	was, err := read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.New("this kernel does not have it; is the module loaded?")
+	}
+	if err != nil || was == s.Value {
+		return err
+	}
+	if s.VerifyOnly {
+		return fmt.Errorf("it is %s", was)
+	}
+	if err := os.WriteFile(path, []byte(s.Value), 0o644); err != nil {
+		return fmt.Errorf("it is %s and cannot be set: %w", was, err)
+	}
+	now, err := read(path)
+	if err != nil {
+		return fmt.Errorf("set, but cannot be read back: %w", err)
+	}
+	if now != s.Value {
+		return fmt.Errorf("set, but reads back as %s", now)
+	}
+	return nil
+}
+
+func read(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	return strings.TrimSpace(string(b)), err
+}
