@@ -1,0 +1,191 @@
+package ipvs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sluice.dev/sluice/internal/reconcile"
+)
+
+// TargetOptions configures a Target.
+type TargetOptions struct {
+	// Ours says which virtual servers are ours (see the package comment). It
+	// is asked at the beginning of every listing. Nil: none, so that a
+	// forgotten predicate deletes nothing that others made.
+	Ours func(context.Context) (func(VirtualServer) bool, error)
+	// Drain bounds how long a leaving destination keeps its established
+	// connections; 0: DefaultDrain.
+	Drain time.Duration
+}
+
+// Target is the part of the table that is ours, as a loop sees it.
+type Target struct {
+	handle   Handle
+	opts     TargetOptions
+	draining map[Key]time.Time // leaving destinations, and until when they may stay
+}
+
+var _ reconcile.Target[Key, Spec] = (*Target)(nil)
+
+// NewTarget makes a Target of a handle, which stays the caller's to close.
+func NewTarget(handle Handle, opts TargetOptions) *Target {
+	if opts.Ours == nil {
+		opts.Ours = func(context.Context) (func(VirtualServer) bool, error) {
+			return func(VirtualServer) bool { return false }, nil
+		}
+	}
+	if opts.Drain == 0 {
+		opts.Drain = DefaultDrain
+	}
+	return &Target{handle: handle, opts: opts, draining: map[Key]time.Time{}}
+}
+
+// Apply writes a change: virtual servers, then destinations put, then
+// destinations deleted, then virtual servers deleted. So a destination moves
+// without a moment in which a virtual server has none, and nothing is put
+// into a virtual server that is not there yet.
+//
+// A destination that leaves while its virtual server stays gets weight 0, and
+// is deferred until its connections have ended; see drain.
+//
+// A put goes out as what Present says, without looking; when the kernel says
+// that it is otherwise, the other verb follows. Destinations of a virtual
+// server that is deleted go with it and cost no command.
+//
+// A virtual server that had vanished behind our back is created again and
+// counts as written; its destinations that are not part of the change are
+// missing until the next listing.
+func (t *Target) Apply(ctx context.Context, change reconcile.Change[Key, Spec]) map[Key]error {
+	w := writer{ctx: ctx, target: t, failed: make(map[Key]error)}
+	servers, destinations := w.puts(change.Puts)
+	w.put(servers)
+	w.put(destinations)
+	serverDels, destinationDels, implied := deletes(change.Dels)
+	w.delete(w.drain(destinationDels, time.Now()))
+	w.delete(serverDels)
+	for _, k := range implied {
+		delete(t.draining, k)
+		if err := w.failed[Key{VirtualServer: k.VirtualServer}]; err != nil {
+			w.failed[k] = fmt.Errorf("%s was to go with its virtual server: %w", k.subject(), err)
+		}
+	}
+	return w.failed
+}
+
+// writer is one Apply on its way.
+type writer struct {
+	ctx    context.Context // lives for one Apply
+	target *Target
+	failed map[Key]error
+}
+
+// puts turns puts into commands, virtual servers and destinations apart.
+func (w *writer) puts(puts []reconcile.Put[Key, Spec]) (servers, destinations []Command) {
+	for _, p := range puts {
+		c := Command{Op: Create, Key: p.Key, Spec: p.Spec}
+		if p.Present {
+			c.Op = Change
+		}
+		if !p.Key.IsDestination() {
+			servers = append(servers, c)
+			continue
+		}
+		delete(w.target.draining, p.Key)
+		destinations = append(destinations, c)
+	}
+	return servers, destinations
+}
+
+// deletes sorts out which destinations go with their virtual server.
+func deletes(dels []Key) (servers []Command, destinations, implied []Key) {
+	leaving := make(map[VirtualServer]bool)
+	for _, k := range dels {
+		if !k.IsDestination() {
+			leaving[k.VirtualServer] = true
+			servers = append(servers, Command{Op: Delete, Key: k})
+		}
+	}
+	for _, k := range dels {
+		switch {
+		case !k.IsDestination():
+		case leaving[k.VirtualServer]:
+			implied = append(implied, k)
+		default:
+			destinations = append(destinations, k)
+		}
+	}
+	return servers, destinations, implied
+}
+
+// put writes creations and changes. What turned out to be there, or not to
+// be, is written once more with the other verb; if that too is contradicted,
+// somebody else is writing the same key and the loop has to look again.
+func (w *writer) put(commands []Command) {
+	var again []Command
+	for i, err := range w.write(commands) {
+		c := commands[i]
+		switch {
+		case err == nil:
+		case c.Op == Create && exists(err):
+			c.Op = Change
+			again = append(again, c)
+		case c.Op == Change && absent(c, err):
+			c.Op = Create
+			again = append(again, c)
+		default:
+			w.fail(c, err)
+		}
+	}
+	for i, err := range w.write(again) {
+		if err != nil {
+			w.fail(again[i], err)
+		}
+	}
+}
+
+// delete writes deletions; what is absent is deleted.
+func (w *writer) delete(commands []Command) {
+	for i, err := range w.write(commands) {
+		c := commands[i]
+		if err != nil && !absent(c, err) && !noVirtualServer(c, err) {
+			w.fail(c, err)
+			continue
+		}
+		delete(w.target.draining, c.Key)
+	}
+}
+
+func (w *writer) write(commands []Command) []error {
+	if len(commands) == 0 {
+		return nil
+	}
+	return w.target.handle.Write(w.ctx, commands)
+}
+
+// fail files a key's error with its subject and, where the errno alone would
+// mislead, with what it means.
+func (w *writer) fail(c Command, err error) {
+	switch {
+	case noVirtualServer(c, err):
+		if cause := w.failed[Key{VirtualServer: c.Key.VirtualServer}]; cause != nil {
+			err = cause
+		} else {
+			err = fmt.Errorf("the virtual server is not there: %w", err)
+		}
+	case noSuchModule(c, err):
+		err = missingModule(c.Spec.VirtualServer, err)
+	}
+	w.failed[c.Key] = fmt.Errorf("%s %s: %w", c.Op, c.Key.subject(), err)
+}
+
+// missingModule explains the ENOENT of a virtual server: the kernel looks for
+// the scheduler first, then for the persistence engine, and tries to load the
+// module of either.
+func missingModule(spec VirtualServerSpec, err error) error {
+	text := fmt.Sprintf("the kernel has no scheduler %q (module ip_vs_%s)", spec.Scheduler, spec.Scheduler)
+	if spec.PEName != "" {
+		text += fmt.Sprintf(" or no persistence engine %q (module ip_vs_pe_%s)", spec.PEName, spec.PEName)
+	}
+	return fmt.Errorf("%s: %w", text, err)
+}
