@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
+
+	"sluice.dev/sluice/internal/engine"
+	"sluice.dev/sluice/internal/model"
+	"sluice.dev/sluice/internal/netfilter"
+	"sluice.dev/sluice/internal/status"
+	"sluice.dev/sluice/internal/vip"
+	"sluice.dev/sluice/ipvs"
+	"sluice.dev/sluice/nodeport"
+)
+
+// kernel are the handles on this node's tables. Each belongs to its loop.
+type kernel struct {
+	families []model.Family
+	backend  netfilter.Backend
+	rules    *netfilter.Handle
+	servers  *ipvs.KernelHandle
+	device   *vip.Device
+	owned    *netfilter.Handle // reads our sets for the IPVS loop
+	log      *slog.Logger
+}
+
+// openKernel opens the tables and finds out what this kernel serves.
+func openKernel(ctx context.Context, device string, log *slog.Logger) (*kernel, error) {
+	k := &kernel{log: log}
+	if err := k.open(ctx, device); err != nil {
+		k.close()
+		return nil, err
+	}
+	return k, nil
+}
+
+func (k *kernel) open(ctx context.Context, device string) (err error) {
+	if k.servers, err = openIPVS(ctx); err != nil {
+		return err
+	}
+	if k.rules, err = netfilter.Dial(); err != nil {
+		return err
+	}
+	if k.owned, err = netfilter.Dial(); err != nil {
+		return err
+	}
+	if k.device, err = vip.Dial(device); err != nil {
+		return err
+	}
+	if k.backend, err = netfilter.Detect(ctx, k.rules); err != nil {
+		return err
+	}
+	usable, unusable := netfilter.Usable(ctx, k.rules, k.backend, kernelFamilies())
+	if len(usable) == 0 {
+		return fmt.Errorf("no IP family can be served: %w", unusable)
+	}
+	if unusable != nil {
+		k.log.Warn("a family is not served", "err", unusable)
+	}
+	k.families = usable
+	return nil
+}
+
+// openIPVS opens the IPVS table, loading the module when it has to.
+func openIPVS(ctx context.Context) (*ipvs.KernelHandle, error) {
+	handle, err := ipvs.Open(ctx)
+	if err == nil {
+		return handle, nil
+	}
+	if out, failed := exec.CommandContext(ctx, "modprobe", "ip_vs").CombinedOutput(); failed != nil {
+		return nil, fmt.Errorf("%w; modprobe ip_vs: %w %s", err, failed, out)
+	}
+	return ipvs.Open(ctx)
+}
+
+// kernelFamilies are the families that the kernel has switched on.
+func kernelFamilies() []model.Family {
+	families := []model.Family{model.IPv4}
+	if b, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6"); err == nil && b[0] == '0' {
+		families = append(families, model.IPv6)
+	}
+	return families
+}
+
+func (k *kernel) serves(f model.Family) bool { return slices.Contains(k.families, f) }
+
+func (k *kernel) targets() engine.Targets {
+	return engine.Targets{
+		Rules: netfilter.New(netfilter.Options{
+			Runner: k.rules, Sets: k.rules, Backend: k.backend, Families: k.families,
+		}),
+		Servers:   ipvs.NewTarget(k.servers, ipvs.TargetOptions{Ours: k.ours}),
+		Addresses: vip.New(k.device),
+	}
+}
+
+// ours says which virtual servers are ours: those that our sets name.
+func (k *kernel) ours(ctx context.Context) (func(ipvs.VirtualServer) bool, error) {
+	named, err := nodeport.Frontends(ctx, k.owned)
+	if err != nil {
+		return nil, fmt.Errorf("read which virtual servers are ours: %w", err)
+	}
+	return func(vs ipvs.VirtualServer) bool {
+		_, ours := named[model.FrontendKey{Addr: vs.Addr, Protocol: vs.Protocol}]
+		return ours
+	}, nil
+}
+
+// calls counts what the handles did.
+func (k *kernel) calls() []status.Calls {
+	rules := k.rules.Count()
+	return []status.Calls{
+		{Table: "netfilter", Commands: rules.Commands, Execs: rules.Execs},
+		{Table: "ipvs", Commands: k.servers.Sent().Messages},
+		{Table: "vip", Commands: k.device.Count().Commands},
+	}
+}
+
+func (k *kernel) removeDevice(ctx context.Context) error { return vip.New(k.device).Remove(ctx) }
+
+// close closes what was opened; the kernel keeps its state.
+func (k *kernel) close() {
+	var errs []error
+	if k.servers != nil {
+		errs = append(errs, k.servers.Close())
+	}
+	for _, h := range []*netfilter.Handle{k.rules, k.owned} {
+		if h != nil {
+			errs = append(errs, h.Close())
+		}
+	}
+	if k.device != nil {
+		errs = append(errs, k.device.Close())
+	}
+	for _, err := range errs {
+		if err != nil {
+			k.log.Warn("cannot close a handle", "err", err)
+		}
+	}
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+
+	"sluice.dev/sluice/internal/engine"
+	"sluice.dev/sluice/internal/model"
+	"sluice.dev/sluice/internal/source"
+	"sluice.dev/sluice/internal/source/file"
+	"sluice.dev/sluice/internal/source/kube"
+	"sluice.dev/sluice/internal/source/node"
+	"sluice.dev/sluice/internal/status"
+	"sluice.dev/sluice/internal/sysctl"
+	"sluice.dev/sluice/ipvs"
+	"sluice.dev/sluice/nodeport"
+)
+
+// patience is how long the first Services wait for every source to have told
+// all it knows; see engine.Options.
+const patience = 5 * time.Second
+
+// kubeProxyDevice holds kube-proxy's Service addresses, which are not the
+// node's own either.
+const kubeProxyDevice = "kube-ipvs0"
+
+func runCommand() *cobra.Command {
+	var c config
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Serve this node's Services until stopped",
+		Long: "Serve this node's Services until stopped, from an API server or from a directory of YAML.\n" +
+			"What the kernel holds is adopted at the start and left in place at the end: a restart breaks no connection.\n" +
+			"`sluice cleanup` removes it.",
+		Example: "  sluice run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16\n" +
+			"  sluice run --manifests deploy/examples --hostname-override node1",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := c.check()
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), s)
+		},
+	}
+	c.flags(cmd.Flags())
+	return cmd
+}
+
+// run wires the agent in the order of the picture in docs/ARCHITECTURE.md.
+func run(ctx context.Context, s settings) error {
+	k, err := openKernel(ctx, s.device, s.log)
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	for _, err := range sysctl.Apply("/proc/sys", sysctl.Wanted(k.serves(model.IPv6))) {
+		s.log.Error("kernel setting is not as needed", "err", err)
+	}
+	facts, record, tell, err := sources(s)
+	if err != nil {
+		return err
+	}
+	e := engine.New(engine.Options{
+		Store: model.StoreOptions{
+			NodeName: s.source.nodeName,
+			NodePorts: func(addrs []netip.Addr) []netip.Addr {
+				return nodeport.Select(addrs, s.nodePortCIDRs)
+			},
+		},
+		Sources:  len(facts),
+		Families: k.families,
+		IPVS:     ipvs.Options{Scheduler: s.service.scheduler},
+		Static: nodeport.Static(nodeport.Config{
+			Families:      k.families,
+			Mark:          1 << s.service.masqueradeBit,
+			ClusterCIDRs:  s.clusterCIDRs,
+			MasqueradeAll: s.service.masqueradeAll,
+		}),
+		Targets:  k.targets(),
+		Audit:    s.audit,
+		Problem:  tell,
+		Patience: patience,
+		Log:      s.log,
+	})
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { e.Run(ctx); return nil })
+	for _, f := range facts {
+		group.Go(func() error { return f.Run(ctx, e) })
+	}
+	group.Go(func() error { return record(ctx) })
+	group.Go(func() error {
+		return status.Serve(ctx, s.serve.metrics, status.MetricsHandler(status.Metrics{
+			Loops: e.Status, Calls: k.calls, Version: version,
+		}), s.log)
+	})
+	group.Go(func() error {
+		return status.Serve(ctx, s.serve.health, status.HealthHandler(status.Health{
+			Loops: e.Status, Limit: s.serve.unhealthy,
+		}), s.log)
+	})
+	s.log.Info("sluice is running", "version", version, "node", s.source.nodeName, "families", fmt.Sprint(k.families))
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	s.log.Info("stopped; Services stay as they are")
+	return nil
+}
+
+// sources are where facts come from, and what becomes of problems: a log line,
+// and an Event where there is an API server (record writes them).
+func sources(s settings) (facts []source.Source, record func(context.Context) error, tell func(model.Problem), err error) {
+	host := node.New(node.Options{VIPDevices: []string{s.device, kubeProxyDevice}, Logger: s.log})
+	if s.source.manifests != "" {
+		files := file.New(file.Options{Dir: s.source.manifests, KnownScheduler: ipvs.KnownScheduler, Logger: s.log})
+		none := func(context.Context) error { return nil }
+		return []source.Source{host, files}, none, func(p model.Problem) { logProblem(s.log, p) }, nil
+	}
+	client, err := kube.NewClient(s.source.kubeconfig)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	recorder := kube.NewRecorder(kube.RecorderOptions{Client: client, NodeName: s.source.nodeName, Logger: s.log})
+	tell = func(p model.Problem) {
+		logProblem(s.log, p)
+		recorder.Record(p)
+	}
+	return []source.Source{host, kubeSource(client, s)}, recorder.Run, tell, nil
+}
+
+func kubeSource(client kubernetes.Interface, s settings) *kube.Source {
+	return kube.New(kube.Options{
+		Client: client, NodeName: s.source.nodeName, KnownScheduler: ipvs.KnownScheduler, Logger: s.log,
+	})
+}
+
+func logProblem(log *slog.Logger, p model.Problem) {
+	log.Warn(p.Message, "kind", p.Kind, "object", p.Object.String(), "reason", p.Reason)
+}
+
+// cleanupCommand removes what Sluice made, with the same loops and no wishes.
+func cleanupCommand() *cobra.Command {
+	var device string
+	var limit time.Duration
+	cmd := &cobra.Command{
+		Use:   "cleanup",
+		Short: "Remove exactly what Sluice made on this node",
+		Long: "Remove Sluice's addresses, virtual servers, rules, sets and dummy device from this node, and nothing else.\n" +
+			"Services stop being served here at once. Stop `sluice run` first.",
+		Example: "  sluice cleanup",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), limit)
+			defer cancel()
+			return cleanup(ctx, cmd, device)
+		},
+	}
+	cmd.Flags().StringVar(&device, "device", defaultDevice, "dummy device that holds the Services' addresses")
+	cmd.Flags().DurationVar(&limit, "timeout", time.Minute, "give up after this time")
+	return cmd
+}
+
+func cleanup(ctx context.Context, cmd *cobra.Command, device string) error {
+	k, err := openKernel(ctx, device, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	e := engine.New(engine.Options{Families: k.families, Targets: k.targets()})
+	running, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { e.Run(running); close(done) }()
+	left := awaitEmpty(ctx, e)
+	stop()
+	<-done
+	if left != nil {
+		return fmt.Errorf("not everything could be removed: %w", left)
+	}
+	if err := k.removeDevice(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), "removed what Sluice made on this node")
+	return nil
+}
+
+// awaitEmpty waits until no table holds anything of ours.
+func awaitEmpty(ctx context.Context, e *engine.Engine) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		left := ""
+		for _, l := range e.Status() {
+			switch {
+			case l.FailingCount > 0:
+				left = fmt.Sprintf("%s: %s: %s", l.Name, l.Failing[0].Key, l.Failing[0].Error)
+			case !l.Listed || !l.Synced || l.Present > 0:
+				left = fmt.Sprintf("%s: %d left", l.Name, l.Present)
+			}
+		}
+		if left == "" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", left, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}

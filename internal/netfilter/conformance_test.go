@@ -1,0 +1,431 @@
+package netfilter_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"sluice.dev/sluice/internal/model"
+	"sluice.dev/sluice/internal/netfilter"
+	"sluice.dev/sluice/internal/netfilter/netfiltertest"
+)
+
+// subject is a packet filter under test: the fake, or the kernel in a fresh
+// network namespace.
+type subject struct {
+	netfilter.Runner
+	netfilter.Sets
+	backend netfilter.Backend
+	count   func() netfilter.Count
+}
+
+func fake(*testing.T) subject {
+	k := netfiltertest.New()
+	return subject{Runner: k, Sets: k, count: k.Count}
+}
+
+func TestFakeConformance(t *testing.T) { testConformance(t, fake) }
+
+func families() []model.Family { return []model.Family{model.IPv4, model.IPv6} }
+
+// testConformance is what a packet filter has to do, fake or not.
+func testConformance(t *testing.T, fresh func(*testing.T) subject) {
+	t.Helper()
+	for name, test := range map[string]func(*testing.T, subject, model.Family){
+		"create":         testCreate,
+		"destroy":        testDestroy,
+		"members":        testMembers,
+		"full":           testFull,
+		"bad entries":    testBadEntries,
+		"many entries":   testManyEntries,
+		"exceptions":     testExceptions,
+		"atomic":         testAtomic,
+		"missing set":    testMissingSet,
+		"chains go":      testChainsGo,
+		"rules spelled":  testSpelling,
+		"jumps deleted":  testDeleteAsPrinted,
+		"insert too far": testInsertTooFar,
+	} {
+		for _, f := range families() {
+			t.Run(fmt.Sprintf("%s %s", name, f), func(t *testing.T) { test(t, fresh(t), f) })
+		}
+	}
+}
+
+// kset is a set of the family under its kernel name.
+func kset(f model.Family, name string, typ netfilter.SetType) netfilter.Set {
+	return netfilter.Set{Name: netfilter.KernelSet(f, name), Family: f, Type: typ, MaxElem: netfilter.MaxElem}
+}
+
+// addr is a documentation address.
+func addr(f model.Family, n int) netip.Addr {
+	if f == model.IPv4 {
+		return netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)})
+	}
+	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 14: byte(n >> 8), 15: byte(n)})
+}
+
+func all(t *testing.T, errs []error, want error) {
+	t.Helper()
+	if want == nil && errs != nil {
+		t.Errorf("errors %v, want none", errs)
+	}
+	for i, err := range errs {
+		if !errors.Is(err, want) {
+			t.Errorf("item %d: error %v, want %v", i, err, want)
+		}
+	}
+	if want != nil && len(errs) == 0 {
+		t.Errorf("no errors, want %v", want)
+	}
+}
+
+func testCreate(t *testing.T, s subject, f model.Family) {
+	ctx := t.Context()
+	var want []netfilter.Set
+	for i, typ := range []netfilter.SetType{netfilter.HashIP, netfilter.HashNet, netfilter.HashIPPort, netfilter.HashIPPortIP} {
+		want = append(want, kset(f, fmt.Sprintf("SLUICE-T%d", i), typ))
+	}
+	all(t, s.Create(ctx, want), nil)
+	all(t, s.Create(ctx, want), syscall.EEXIST)
+	other := want[0]
+	other.Type = netfilter.HashNet
+	all(t, s.Create(ctx, []netfilter.Set{other}), syscall.EEXIST)
+	got, err := s.Headers(ctx)
+	slices.SortFunc(got, func(a, b netfilter.Set) int { return strings.Compare(a.Name, b.Name) })
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("headers %v, %v; want %v", got, err, want)
+	}
+}
+
+func testDestroy(t *testing.T, s subject, f model.Family) {
+	ctx := t.Context()
+	a, b := kset(f, "SLUICE-A", netfilter.HashIP), kset(f, "SLUICE-B", netfilter.HashIP)
+	all(t, s.Destroy(ctx, []string{a.Name}), syscall.ENOENT)
+	all(t, s.Create(ctx, []netfilter.Set{a, b}), nil)
+	all(t, s.Add(ctx, []netfilter.Member{{Set: b.Name, Entry: netfilter.Addr(addr(f, 1))}}), nil)
+	s.restore(t, f, "*filter\n:SLUICE-X - [0:0]\n-A SLUICE-X -m set --match-set "+a.Name+" src -j RETURN\nCOMMIT\n")
+	errs := s.Destroy(ctx, []string{a.Name, b.Name})
+	if len(errs) != 2 || !errors.Is(errs[0], syscall.EBUSY) || errs[1] != nil {
+		t.Errorf("destroy a referenced and a free set: %v", errs)
+	}
+	if got, err := s.Headers(ctx); err != nil || len(got) != 1 || got[0].Name != a.Name {
+		t.Errorf("left: %v, %v", got, err)
+	}
+}
+
+func testMembers(t *testing.T, s subject, f model.Family) {
+	ctx := t.Context()
+	at := netip.AddrPortFrom(addr(f, 1), 80)
+	half, _ := addr(f, 0).Prefix(1)
+	for i, c := range []struct {
+		typ     netfilter.SetType
+		entries []netfilter.Entry
+	}{
+		{netfilter.HashIP, []netfilter.Entry{netfilter.Addr(addr(f, 1)), netfilter.Addr(addr(f, 2))}},
+		{netfilter.HashNet, []netfilter.Entry{
+			netfilter.Net(netip.PrefixFrom(addr(f, 1), at.Addr().BitLen())), netfilter.Net(netip.PrefixFrom(addr(f, 256), 24)),
+			netfilter.Net(half)}},
+		{netfilter.HashIPPort, []netfilter.Entry{
+			netfilter.AddrPort(at, model.TCP), netfilter.AddrPort(at, model.UDP), netfilter.AddrPort(at, model.SCTP)}},
+		{netfilter.HashIPPortIP, []netfilter.Entry{
+			netfilter.AddrPortAddr(at, model.TCP, addr(f, 1)), netfilter.AddrPortAddr(at, model.TCP, addr(f, 2))}},
+	} {
+		set := kset(f, fmt.Sprintf("SLUICE-M%d", i), c.typ)
+		_, err := s.Members(ctx, set.Name)
+		if !errors.Is(err, syscall.ENOENT) {
+			t.Errorf("members of an absent set: %v", err)
+		}
+		members := make([]netfilter.Member, len(c.entries))
+		for j, e := range c.entries {
+			members[j] = netfilter.Member{Set: set.Name, Entry: e}
+		}
+		all(t, s.Add(ctx, members), syscall.ENOENT)
+		all(t, s.Delete(ctx, members), syscall.ENOENT)
+		all(t, s.Create(ctx, []netfilter.Set{set}), nil)
+		s.wantMembers(t, set.Name)
+		all(t, s.Add(ctx, members), nil)
+		all(t, s.Add(ctx, members), nil)
+		s.wantMembers(t, set.Name, members...)
+		all(t, s.Delete(ctx, members[:1]), nil)
+		all(t, s.Delete(ctx, members[:1]), nil)
+		s.wantMembers(t, set.Name, members[1:]...)
+	}
+}
+
+func (s subject) wantMembers(t *testing.T, set string, want ...netfilter.Member) {
+	t.Helper()
+	got, err := s.Members(t.Context(), set)
+	compare := func(a, b netfilter.Member) int { return strings.Compare(a.Entry.String(), b.Entry.String()) }
+	slices.SortFunc(got, compare)
+	want = slices.SortedFunc(slices.Values(want), compare)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("members of %s: %d %.300v, %v; want %d %.300v", set, len(got), got, err, len(want), want)
+	}
+}
+
+func testFull(t *testing.T, s subject, f model.Family) {
+	ctx := t.Context()
+	set := kset(f, "SLUICE-FULL", netfilter.HashIP)
+	set.MaxElem = 2
+	other := kset(f, "SLUICE-OTHER", netfilter.HashIP)
+	all(t, s.Create(ctx, []netfilter.Set{set, other}), nil)
+	var members []netfilter.Member
+	for i := 1; i <= 3; i++ {
+		members = append(members, netfilter.Member{Set: set.Name, Entry: netfilter.Addr(addr(f, i))})
+	}
+	members = append(members, netfilter.Member{Set: other.Name, Entry: netfilter.Addr(addr(f, 9))})
+	errs := s.Add(ctx, members)
+	if len(errs) != 4 || errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], syscall.ENOSPC) || errs[3] != nil {
+		t.Fatalf("one more than fits: %v", errs)
+	}
+	s.wantMembers(t, set.Name, members[:2]...)
+	s.wantMembers(t, other.Name, members[3:]...)
+}
+
+func testBadEntries(t *testing.T, s subject, f model.Family) {
+	ctx := t.Context()
+	set := kset(f, "SLUICE-BAD", netfilter.HashNet)
+	all(t, s.Create(ctx, []netfilter.Set{set}), nil)
+	foreign := addr(model.IPv4, 1)
+	if f == model.IPv4 {
+		foreign = addr(model.IPv6, 1)
+	}
+	zero, _ := addr(f, 0).Prefix(0)
+	good := func(n int) netfilter.Member {
+		return netfilter.Member{Set: set.Name, Entry: netfilter.Addr(addr(f, n))}
+	}
+	members := []netfilter.Member{good(1),
+		{Set: set.Name, Entry: netfilter.Net(zero)}, good(2),
+		{Set: set.Name, Entry: netfilter.Addr(foreign)}, good(3)}
+	errs := s.Add(ctx, members)
+	if len(errs) != 5 || errs[0] != nil || errs[1] == nil || errs[2] != nil || errs[3] == nil || errs[4] != nil {
+		t.Errorf("two bad of five: %v", errs)
+	}
+	s.wantMembers(t, set.Name, good(1), good(2), good(3))
+}
+
+func testManyEntries(t *testing.T, s subject, f model.Family) {
+	ctx := t.Context()
+	sets := []netfilter.Set{kset(f, "SLUICE-M1", netfilter.HashIPPortIP), kset(f, "SLUICE-M2", netfilter.HashIPPortIP)}
+	all(t, s.Create(ctx, sets), nil)
+	var members [2][]netfilter.Member
+	for i := range 3000 {
+		e := netfilter.AddrPortAddr(netip.AddrPortFrom(addr(f, i), uint16(i)), model.TCP, addr(f, i))
+		members[i%2] = append(members[i%2], netfilter.Member{Set: sets[i%2].Name, Entry: e})
+	}
+	before := s.count()
+	all(t, s.Add(ctx, slices.Concat(members[0], members[1])), nil)
+	if d := s.count().Commands - before.Commands; d > 20 {
+		t.Errorf("3000 entries took %d commands", d)
+	}
+	s.wantMembers(t, sets[0].Name, members[0]...)
+	s.wantMembers(t, sets[1].Name, members[1]...)
+	all(t, s.Delete(ctx, slices.Concat(members[0], members[1][1:])), nil)
+	s.wantMembers(t, sets[0].Name)
+	s.wantMembers(t, sets[1].Name, members[1][0])
+}
+
+func testExceptions(t *testing.T, s subject, f model.Family) {
+	ctx := t.Context()
+	set := kset(f, "SLUICE-N", netfilter.HashNet)
+	all(t, s.Create(ctx, []netfilter.Set{set}), nil)
+	m := netfilter.Member{Set: set.Name, Entry: netfilter.Net(netip.PrefixFrom(addr(f, 0), 24)), NoMatch: true}
+	all(t, s.Add(ctx, []netfilter.Member{m}), nil)
+	s.wantMembers(t, set.Name, m)
+	m.NoMatch = false
+	all(t, s.Add(ctx, []netfilter.Member{m}), nil)
+	s.wantMembers(t, set.Name, m)
+	m.NoMatch = true
+	all(t, s.Add(ctx, []netfilter.Member{m}), nil)
+	m.NoMatch = false
+	all(t, s.Delete(ctx, []netfilter.Member{m}), nil)
+	s.wantMembers(t, set.Name)
+}
+
+func (s subject) program(f model.Family, verb string) string {
+	name := "iptables"
+	if f == model.IPv6 {
+		name = "ip6tables"
+	}
+	if s.backend != "" {
+		name += "-" + string(s.backend)
+	}
+	return name + "-" + verb
+}
+
+func (s subject) tryRestore(ctx context.Context, f model.Family, text string) error {
+	_, err := s.Run(ctx, []byte(text), s.program(f, "restore"), "--noflush", "--wait=30")
+	return err
+}
+
+func (s subject) restore(t *testing.T, f model.Family, text string) {
+	t.Helper()
+	if err := s.tryRestore(t.Context(), f, text); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+}
+
+func (s subject) refuse(t *testing.T, f model.Family, text string) {
+	t.Helper()
+	var exit *netfilter.ExitError
+	err := s.tryRestore(t.Context(), f, text)
+	if !errors.As(err, &exit) || errors.Is(err, netfilter.ErrLocked) {
+		t.Fatalf("error %v, want a refusal of\n%s", err, text)
+	}
+}
+
+// rules are a table's rules of chains whose names hold a text, as printed.
+func (s subject) rules(t *testing.T, f model.Family, table, chain string) []string {
+	t.Helper()
+	out, err := s.Run(t.Context(), nil, s.program(f, "save"), "-t", table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules []string
+	for line := range strings.SplitSeq(string(out), "\n") {
+		if rest, ok := strings.CutPrefix(line, "-A "+chain+" "); ok {
+			rules = append(rules, rest)
+		}
+	}
+	return rules
+}
+
+func testAtomic(t *testing.T, s subject, f model.Family) {
+	s.restore(t, f, "*filter\n:SLUICE-X - [0:0]\n:SLUICE-Y - [0:0]\n-A SLUICE-X -j RETURN\n-A SLUICE-Y -j DROP\nCOMMIT\n")
+	// The nat table is fine and is kept; the filter table is not and stays.
+	s.refuse(t, f, "*nat\n:SLUICE-N - [0:0]\n-A SLUICE-N -j RETURN\nCOMMIT\n"+
+		"*filter\n:SLUICE-X - [0:0]\n-A SLUICE-X -j ACCEPT\n-A SLUICE-Y -j SLUICE-NOSUCH\nCOMMIT\n")
+	for chain, want := range map[string]string{"SLUICE-X": "-j RETURN", "SLUICE-Y": "-j DROP"} {
+		if got := s.rules(t, f, "filter", chain); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: %q, want %q", chain, got, want)
+		}
+	}
+	if got := s.rules(t, f, "nat", "SLUICE-N"); len(got) != 1 {
+		t.Errorf("nat: %q", got)
+	}
+	// A declared chain is emptied, the others are left alone.
+	s.restore(t, f, "*filter\n:SLUICE-X - [0:0]\n-A SLUICE-X -j ACCEPT\nCOMMIT\n")
+	if x, y := s.rules(t, f, "filter", "SLUICE-X"), s.rules(t, f, "filter", "SLUICE-Y"); len(x) != 1 || len(y) != 1 || x[0] != "-j ACCEPT" {
+		t.Errorf("%q, %q", x, y)
+	}
+}
+
+func testMissingSet(t *testing.T, s subject, f model.Family) {
+	s.refuse(t, f, "*filter\n:SLUICE-X - [0:0]\n-A SLUICE-X -m set --match-set SLUICE-NOSUCH src -j RETURN\nCOMMIT\n")
+	if got := s.rules(t, f, "filter", "SLUICE-X"); got != nil {
+		t.Errorf("%q", got)
+	}
+}
+
+func testChainsGo(t *testing.T, s subject, f model.Family) {
+	s.restore(t, f, "*nat\n:SLUICE-X - [0:0]\n:SLUICE-Y - [0:0]\n-A SLUICE-X -j SLUICE-Y\n-A SLUICE-Y -j RETURN\n-A PREROUTING -j SLUICE-X\nCOMMIT\n")
+	s.refuse(t, f, "*nat\n:SLUICE-Y - [0:0]\n-X SLUICE-Y\nCOMMIT\n")
+	s.refuse(t, f, "*nat\n:SLUICE-X - [0:0]\n-X SLUICE-X\nCOMMIT\n")
+	if x, y := s.rules(t, f, "nat", "SLUICE-X"), s.rules(t, f, "nat", "SLUICE-Y"); len(x) != 1 || len(y) != 1 {
+		t.Errorf("after refusals: %q, %q", x, y)
+	}
+	s.restore(t, f, "*nat\n-D PREROUTING -j SLUICE-X\nCOMMIT\n")
+	for range 2 { // also when they are gone
+		s.restore(t, f, "*nat\n:SLUICE-X - [0:0]\n:SLUICE-Y - [0:0]\n:SLUICE-Z - [0:0]\n-X SLUICE-X\n-X SLUICE-Y\n-X SLUICE-Z\nCOMMIT\n")
+	}
+	out, err := s.Run(t.Context(), nil, s.program(f, "save"), "-t", "nat")
+	if err != nil || strings.Contains(string(out), "SLUICE") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// everyRule has each thing that a Rule can say.
+func everyRule() []netfilter.Rule {
+	ip, port := netfilter.In("SLUICE-IP", netfilter.Dst), netfilter.In("SLUICE-PORT", netfilter.Dst, netfilter.Dst)
+	three := netfilter.NotIn("SLUICE-THREE", netfilter.Dst, netfilter.Dst, netfilter.Src)
+	from := netfilter.NotIn("SLUICE-IP", netfilter.Src)
+	mark := netfilter.HasMark{Value: 0x4000, Mask: 0x4000}
+	unmarked := netfilter.HasMark{Value: 0x4000, Mask: 0x4000, Not: true}
+	return []netfilter.Rule{
+		{Do: netfilter.Do(netfilter.Return)},
+		{ICMP: netfilter.AnyICMP, Do: netfilter.Do(netfilter.Accept)},
+		{ICMP: netfilter.EchoRequest, Do: netfilter.Do(netfilter.Drop)},
+		{Sets: [2]netfilter.InSet{ip}, Do: netfilter.Do(netfilter.Reject)},
+		{Sets: [2]netfilter.InSet{port, from}, Do: netfilter.MarkBits(0x4000)},
+		{Sets: [2]netfilter.InSet{three}, Do: netfilter.ClearBits(0x4000)},
+		{Mark: mark, Do: netfilter.To("SLUICE-OTHER")},
+		{Mark: unmarked, Do: netfilter.Do(netfilter.Return)},
+		{Mark: netfilter.HasMark{Value: 7, Mask: 0xffffffff}, Do: netfilter.Do(netfilter.Return)},
+		{Do: netfilter.MarkBits(0xffffffff)},
+		{Protocol: model.TCP, Do: netfilter.Do(netfilter.Reset)},
+		{Protocol: model.UDP, Sets: [2]netfilter.InSet{ip}, Do: netfilter.Do(netfilter.Reject)},
+		{Protocol: model.SCTP, State: netfilter.StateNew, Do: netfilter.Do(netfilter.Drop)},
+		{State: netfilter.StateNew | netfilter.StateUntracked, Do: netfilter.Do(netfilter.Reject)},
+		{State: netfilter.StateRelated | netfilter.StateEstablished | netfilter.StateInvalid, Do: netfilter.Do(netfilter.Accept)},
+		{ICMP: netfilter.EchoRequest, Sets: [2]netfilter.InSet{port, from}, Mark: mark, State: netfilter.StateNew, Do: netfilter.Do(netfilter.Accept)},
+	}
+}
+
+func createRuleSets(t *testing.T, s subject, f model.Family) {
+	t.Helper()
+	all(t, s.Create(t.Context(), []netfilter.Set{
+		kset(f, "SLUICE-IP", netfilter.HashIP),
+		kset(f, "SLUICE-PORT", netfilter.HashIPPort),
+		kset(f, "SLUICE-THREE", netfilter.HashIPPortIP),
+	}), nil)
+}
+
+func testSpelling(t *testing.T, s subject, f model.Family) {
+	createRuleSets(t, s, f)
+	rules := everyRule()
+	var b strings.Builder
+	b.WriteString("*filter\n:SLUICE-X - [0:0]\n:SLUICE-OTHER - [0:0]\n")
+	for i, r := range rules {
+		fmt.Fprintf(&b, "-A SLUICE-X -m comment --comment rule-%d %s\n", i, r.Render(f))
+	}
+	b.WriteString("COMMIT\n*nat\n:SLUICE-X - [0:0]\n")
+	for _, v := range []netfilter.Verdict{netfilter.Masquerade(), netfilter.Do(netfilter.MasqueradeAs)} {
+		r := netfilter.Rule{Do: v}
+		rules = append(rules, r)
+		fmt.Fprintf(&b, "-A SLUICE-X -m comment --comment rule-%d %s\n", len(rules)-1, r.Render(f))
+	}
+	b.WriteString("COMMIT\n")
+	s.restore(t, f, b.String())
+	got := slices.Concat(s.rules(t, f, "filter", "SLUICE-X"), s.rules(t, f, "nat", "SLUICE-X"))
+	if len(got) != len(rules) {
+		t.Fatalf("%d rules, want %d", len(got), len(rules))
+	}
+	for i, line := range got {
+		r, comment, err := netfilter.ParseRule(f, line)
+		if err != nil || r != rules[i] || comment != fmt.Sprintf("rule-%d", i) {
+			t.Errorf("%s\nread as %+v, comment %q, %v\nwant %+v", line, r, comment, err, rules[i])
+		}
+	}
+}
+
+func testDeleteAsPrinted(t *testing.T, s subject, f model.Family) {
+	createRuleSets(t, s, f)
+	set := netfilter.KernelSet(f, "SLUICE-IP")
+	s.restore(t, f, "*filter\n:SLUICE-X - [0:0]\n-A INPUT -i eth7 -m comment --comment \"a b\" -j SLUICE-X\n"+
+		"-A INPUT -m set --match-set "+set+" src -j SLUICE-X\n-I INPUT 1 -m comment --comment sluice-order-1 -j SLUICE-X\nCOMMIT\n")
+	printed := s.rules(t, f, "filter", "INPUT")
+	if len(printed) != 3 {
+		t.Fatalf("%q", printed)
+	}
+	for i, line := range printed {
+		s.restore(t, f, "*filter\n-D INPUT "+line+"\nCOMMIT\n")
+		if left := s.rules(t, f, "filter", "INPUT"); len(left) != 2-i {
+			t.Errorf("after deleting %q: %q", line, left)
+		}
+	}
+	s.refuse(t, f, "*filter\n-D INPUT "+printed[0]+"\nCOMMIT\n")
+}
+
+func testInsertTooFar(t *testing.T, s subject, f model.Family) {
+	s.refuse(t, f, "*filter\n:SLUICE-X - [0:0]\n-I INPUT 2 -j SLUICE-X\nCOMMIT\n")
+	s.restore(t, f, "*filter\n:SLUICE-X - [0:0]\n-I INPUT 1 -j SLUICE-X\n-I INPUT 2 -j DROP\nCOMMIT\n")
+	if got := s.rules(t, f, "filter", "INPUT"); !slices.Equal(got, []string{"-j SLUICE-X", "-j DROP"}) {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,51 @@
+package convert
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"sluice.dev/sluice/internal/model"
+)
+
+// Node is a Node as the proxy reads it. ok is always true; it is there so that
+// all conversions look alike.
+func Node(n *corev1.Node) (node model.Node, ok bool, problems []model.Problem) {
+	r := newReport(NodeKind, &n.ObjectMeta)
+	return model.Node{
+		Name:     n.Name,
+		Labels:   maps.Clone(n.Labels),
+		Addrs:    nodeAddrs(n, r),
+		PodCIDRs: podCIDRs(n, r),
+	}, true, r.list()
+}
+
+// nodeAddrs are the internal addresses, then the external ones: in this order
+// Kubernetes looks for the address of a node.
+func nodeAddrs(n *corev1.Node, r *report) []netip.Addr {
+	var found distinct[netip.Addr]
+	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
+		for i, given := range n.Status.Addresses {
+			if given.Type != kind {
+				continue
+			}
+			a, err := parseVIP(given.Address)
+			if err != nil {
+				r.add(InvalidAddress, fmt.Sprintf("status.addresses[%d].address", i), given.Address, err.Error(), remedyAddress)
+				continue
+			}
+			found.add(a)
+		}
+	}
+	return found.list
+}
+
+func podCIDRs(n *corev1.Node, r *report) []netip.Prefix {
+	given := n.Spec.PodCIDRs
+	if len(given) == 0 && n.Spec.PodCIDR != "" {
+		given = []string{n.Spec.PodCIDR}
+	}
+	return prefixes(given, "spec.podCIDRs", InvalidPodCIDR, r)
+}

@@ -1,0 +1,26 @@
+// Package file is the source that reads a directory of ordinary Kubernetes
+// objects: Services, EndpointSlices and Nodes in YAML or JSON, several in a
+// file or in a List. With it the proxy runs without a cluster.
+//
+// A file is taken as a whole or not at all. One that cannot be read, or has a
+// mistake in any document, is named with the line and the reason, and what its
+// last good text said stays; the other files go on. An unknown field is such a
+// mistake: a field that does nothing is seldom what was meant. An empty file is
+// one too: it is what an editor or a full disk leaves behind, so the way to
+// delete objects is to delete the file, or to leave a comment in it. Kinds of
+// Kubernetes that are not used here, and kinds of other API groups, are passed
+// over.
+//
+// Of one object in two files the first by the files' names counts. When the
+// directory vanishes, everything known stays.
+//
+// Synced is told when every file has been read successfully once. A file that
+// is bad at the start has no last good text, and what it meant to say may be
+// what the kernel serves from before; so one bad file keeps everything from
+// being deleted, until it is corrected or removed.
+//
+// Files are read again shortly after the last change in the directory, and now
+// and then without one (a symbolic link that leads elsewhere tells nothing).
+// Only documents whose text changed are decoded. Whoever writes large files
+// should write them elsewhere and rename them into place.
+package file

@@ -1,0 +1,49 @@
+package kube
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// A node's proxy makes three lists at start, watches, and now and then an
+// Event: it is held back only when something is wrong.
+const (
+	qps   = 20
+	burst = 40
+)
+
+// NewClient makes a client from a kubeconfig file, or, when that is "", from
+// the service account of the Pod it runs in.
+func NewClient(kubeconfig string) (*kubernetes.Clientset, error) {
+	config, err := configOf(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.Burst = qps, burst
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of %s: %w", config.Host, err)
+	}
+	return client, nil
+}
+
+func configOf(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		config, err := rest.InClusterConfig()
+		if err != nil {
+			return nil, fmt.Errorf("configuration in the cluster (no kubeconfig was given): %w", err)
+		}
+		return config, nil
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+	}
+	return config, nil
+}

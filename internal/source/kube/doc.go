@@ -1,0 +1,18 @@
+// Package kube is the source that reads an API server: Services,
+// EndpointSlices and the own Node, through client-go's informers.
+//
+// The server is asked to leave out what is not ours (headless Services, those
+// of another proxy), and the objects that stay are trimmed to what package
+// convert reads. An object that stops or starts being ours at run time, be it
+// by label or by type, is told as a deletion or as a fact.
+//
+// A server that does not answer changes nothing: informers retry with backoff
+// and keep what they know, and nothing is told as deleted until a complete
+// list says so. Synced follows when every handler, not merely every cache, has
+// told its initial list. The list of Nodes with our name counts as complete
+// when it is empty: Services are served without the Node, only without
+// topology and the Node's addresses.
+//
+// It is not for writing: but for Recorder, which makes Events of problems,
+// nothing here changes the cluster.
+package kube
