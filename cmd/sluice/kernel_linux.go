@@ -88,6 +88,14 @@ func kernelFamilies() []model.Family {
 
 func (k *kernel) serves(f model.Family) bool { return slices.Contains(k.families, f) }
 
+func (k *kernel) familyNames() []string {
+	var names []string
+	for _, f := range k.families {
+		names = append(names, f.String())
+	}
+	return names
+}
+
 func (k *kernel) targets() engine.Targets {
 	return engine.Targets{
 		Rules: netfilter.New(netfilter.Options{

@@ -107,7 +107,7 @@ func run(ctx context.Context, s settings) error {
 			Loops: e.Status, Limit: s.serve.unhealthy,
 		}), s.log)
 	})
-	s.log.Info("sluice is running", "version", version, "node", s.source.nodeName, "families", fmt.Sprint(k.families))
+	s.log.Info("sluice is running", "version", version, "node", s.source.nodeName, "families", k.familyNames())
 	if err := group.Wait(); err != nil {
 		return err
 	}

@@ -223,3 +223,26 @@ func BenchmarkClaimOfOneOwnerAmong10000(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkColdStart is what a tracker costs when 10,000 owners of four keys
+// each come at once.
+func BenchmarkColdStart(b *testing.B) {
+	nothing := maps.Keys(map[[2]int]string(nil))
+	puts := make([]map[[2]int]string, 10_000)
+	for owner := range puts {
+		puts[owner] = map[[2]int]string{}
+		for i := range 4 {
+			puts[owner][[2]int{owner, i}] = "v"
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		tr := New[int, [2]int, string](func(a, b int) bool { return a < b })
+		for owner, put := range puts {
+			tr.Claim(owner, put, nothing)
+		}
+		for k, v := range tr.Puts() {
+			tr.DidPut(k, v)
+		}
+	}
+}
