@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 	"time"
 
@@ -150,7 +149,7 @@ func (s *stage) crash(ctx context.Context) error {
 	}
 	var writes string
 	if err == nil {
-		writes, err = s.writes(0)
+		writes, err = s.writes(ctx, 0)
 		s.say("a new agent is ready; it adopted what it found and wrote: %s", writes)
 		s.during(ctx, l, time.Second)
 	}
@@ -163,16 +162,14 @@ func (s *stage) crash(ctx context.Context) error {
 }
 
 // writes is what an agent wrote to the kernel since it started.
-func (s *stage) writes(i int) (string, error) {
-	text, err := s.get(i, "http://127.0.0.1:10249/metrics")
-	if err != nil {
-		return "", err
-	}
+func (s *stage) writes(ctx context.Context, i int) (string, error) {
 	var parts []string
-	for _, m := range regexp.MustCompile(`(?m)^sluice_table_writes_total\{op="(\w+)",table="(\w+)"\} (\d+)`).FindAllStringSubmatch(text, -1) {
-		if m[1] == "put" {
-			parts = append(parts, m[2]+" "+m[3])
+	for _, table := range []string{"netfilter", "ipvs", "vip"} {
+		n, err := s.agents[i].Metric(ctx, "sluice_table_writes_total", map[string]string{"table": table})
+		if err != nil {
+			return "", err
 		}
+		parts = append(parts, fmt.Sprint(table, " ", n))
 	}
 	return strings.Join(parts, ", "), nil
 }

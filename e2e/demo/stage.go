@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice.dev/sluice/e2e/agent"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -34,7 +35,7 @@ type stage struct {
 	net    *topo.Topology
 	pods   []*topo.Host // the web pods, in service or not
 	shell  *topo.Host   // a pod that only asks
-	agents []*topo.Process
+	agents [3]*agent.Agent
 	logs   []*os.File
 
 	chapters         int
@@ -63,7 +64,7 @@ func (s *stage) build(context.Context) (err error) {
 	if s.dir, err = os.MkdirTemp("", "sluice-demo-"); err != nil {
 		return err
 	}
-	if s.net, err = topo.New(3); err != nil {
+	if s.net, err = topo.New(len(s.agents)); err != nil {
 		return err
 	}
 	for _, n := range s.net.Nodes {
@@ -122,48 +123,25 @@ func (s *stage) start(ctx context.Context) error {
 // startAgent starts sluice on a node, its log going to a file.
 func (s *stage) startAgent(i int) error {
 	n := s.net.Nodes[i]
-	log, err := os.Create(filepath.Join(s.dir, n.Name+".log"))
+	log, err := os.Create(s.log(i))
 	if err != nil {
 		return err
 	}
 	s.logs = append(s.logs, log)
-	agent, err := n.Start(log, s.sluice, "run", "--manifests", s.manifests(), "--hostname-override", n.Name,
+	s.agents[i], err = agent.Start(n, s.sluice, log, "--manifests", s.manifests(), "--hostname-override", n.Name,
 		"--cluster-cidr", "10.244.0.0/16", "--audit-period", "10s")
-	if err != nil {
-		return err
-	}
-	if i < len(s.agents) {
-		s.agents[i] = agent
-		return nil
-	}
-	s.agents = append(s.agents, agent)
-	return nil
+	return err
 }
+
+func (s *stage) log(i int) string { return filepath.Join(s.dir, s.net.Nodes[i].Name+".log") }
 
 // ready waits until a node's tables hold what is wanted.
 func (s *stage) ready(ctx context.Context, i int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	client := s.net.Nodes[i].HTTPClient()
-	err := topo.Eventually(ctx, func() error {
-		select {
-		case <-s.agents[i].Done():
-			return fmt.Errorf("sluice ended: %w", s.agents[i].Err())
-		default:
-		}
-		resp, err := client.Get("http://127.0.0.1:10256/readyz")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 { // the body is only for the message
-			return errors.New(strings.TrimSpace(string(body)))
-		}
-		return nil
-	})
-	if err != nil {
-		log, _ := os.ReadFile(s.logs[i].Name()) // shown as far as it is there
-		return fmt.Errorf("%s does not get ready: %w\n%s", s.net.Nodes[i].Name, err, log)
+	if err := s.agents[i].Ready(ctx); err != nil {
+		log, _ := os.ReadFile(s.log(i)) // shown as far as it is there
+		return fmt.Errorf("%w\n%s", err, log)
 	}
 	return nil
 }

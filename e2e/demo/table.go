@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -73,14 +72,4 @@ func (s *stage) await(ctx context.Context, n *topo.Host, good func([]destination
 		}
 		return err
 	})
-}
-
-func (s *stage) get(i int, url string) (string, error) {
-	resp, err := s.net.Nodes[i].HTTPClient().Get(url)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	return string(b), err
 }
