@@ -26,7 +26,7 @@
 //	    not to VIPS                                  return
 //	    to CLUSTER-IP, to EXTERNAL                   return
 //	    echo request (IPv6: all ICMP)                return
-//	    a connection's first packet                  reject
+//	    a connection's first packet                  reject (TCP: reset)
 //	filter FORWARD ─► SLUICE-FORWARD
 //	    marked                                       accept
 //	    of a known connection                        accept

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/reconcile"
@@ -24,6 +25,7 @@ type (
 func (t *Target) Apply(ctx context.Context, c change) map[Key]error {
 	a := &application{Target: t, ctx: ctx, errs: map[Key]error{}}
 	a.sort(c)
+	a.keepOffGoing()
 	a.createSets()
 	a.addMembers()
 	for _, f := range t.opts.Families {
@@ -46,6 +48,7 @@ type application struct {
 	rules               map[model.Family]ruleWork
 	chainDels           map[model.Family][]Key
 	memberDels, setDels []Key
+	going               map[Key]bool // setDels
 
 	errs map[Key]error
 }
@@ -147,12 +150,33 @@ func (a *application) replaceSet(p put) {
 		a.fail(p.Key, "take rules away from", err)
 		return
 	}
-	if err := first(a.opts.Sets.Destroy(a.ctx, []string{want.Name})); err != nil && !errors.Is(err, syscall.ENOENT) {
+	if err := a.destroyFreed(want.Name); err != nil {
 		a.fail(p.Key, "replace", err)
 		return
 	}
 	if err := first(a.opts.Sets.Create(a.ctx, []Set{want})); err != nil {
 		a.fail(p.Key, "create", err)
+	}
+}
+
+// destroyFreed destroys a set that no rule refers to any more. The nft backend
+// lets go of it only a moment after its rules have gone, and the rules come
+// back at the end of this change.
+func (a *application) destroyFreed(name string) error {
+	const tries, pause = 20, 10 * time.Millisecond
+	for n := 1; ; n++ {
+		err := first(a.opts.Sets.Destroy(a.ctx, []string{name}))
+		if errors.Is(err, syscall.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, syscall.EBUSY) || n == tries {
+			return err
+		}
+		select {
+		case <-a.ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
 	}
 }
 
@@ -197,6 +221,24 @@ func (a *application) rewrite(chain Key, spec Spec) {
 	}
 }
 
+// keepOffGoing refuses members for sets that go in the same change: they would
+// be written, and be gone.
+func (a *application) keepOffGoing() {
+	a.going = make(map[Key]bool, len(a.setDels))
+	for _, k := range a.setDels {
+		a.going[k] = true
+	}
+	a.members = slices.DeleteFunc(a.members, func(p put) bool {
+		goes := a.going[SetKey(p.Key.Family, p.Key.Name)]
+		if goes {
+			a.fail(p.Key, "add", errSetGoes)
+		}
+		return goes
+	})
+}
+
+var errSetGoes = errors.New("its set is being removed")
+
 func (a *application) addMembers() {
 	if len(a.members) == 0 {
 		return
@@ -224,15 +266,11 @@ func kernelMember(k Key, s Spec) Member {
 
 // deleteMembers leaves the members of sets that go to their sets.
 func (a *application) deleteMembers() {
-	going := make(map[Key]bool, len(a.setDels))
-	for _, k := range a.setDels {
-		going[k] = true
-	}
 	slices.SortStableFunc(a.memberDels, bySet)
 	var dels []Key
 	var members []Member
 	for _, k := range a.memberDels {
-		if !going[SetKey(k.Family, k.Name)] {
+		if !a.going[SetKey(k.Family, k.Name)] {
 			dels = append(dels, k)
 			members = append(members, kernelMember(k, Spec{}))
 		}

@@ -86,6 +86,7 @@ func all(t *testing.T, errs []error, want error) {
 }
 
 func testCreate(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	var want []netfilter.Set
 	for i, typ := range []netfilter.SetType{netfilter.HashIP, netfilter.HashNet, netfilter.HashIPPort, netfilter.HashIPPortIP} {
@@ -104,6 +105,7 @@ func testCreate(t *testing.T, s subject, f model.Family) {
 }
 
 func testDestroy(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	a, b := kset(f, "SLUICE-A", netfilter.HashIP), kset(f, "SLUICE-B", netfilter.HashIP)
 	all(t, s.Destroy(ctx, []string{a.Name}), syscall.ENOENT)
@@ -120,6 +122,7 @@ func testDestroy(t *testing.T, s subject, f model.Family) {
 }
 
 func testMembers(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	at := netip.AddrPortFrom(addr(f, 1), 80)
 	half, _ := addr(f, 0).Prefix(1)
@@ -170,6 +173,7 @@ func (s subject) wantMembers(t *testing.T, set string, want ...netfilter.Member)
 }
 
 func testFull(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	set := kset(f, "SLUICE-FULL", netfilter.HashIP)
 	set.MaxElem = 2
@@ -189,6 +193,7 @@ func testFull(t *testing.T, s subject, f model.Family) {
 }
 
 func testBadEntries(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	set := kset(f, "SLUICE-BAD", netfilter.HashNet)
 	all(t, s.Create(ctx, []netfilter.Set{set}), nil)
@@ -211,6 +216,7 @@ func testBadEntries(t *testing.T, s subject, f model.Family) {
 }
 
 func testManyEntries(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	sets := []netfilter.Set{kset(f, "SLUICE-M1", netfilter.HashIPPortIP), kset(f, "SLUICE-M2", netfilter.HashIPPortIP)}
 	all(t, s.Create(ctx, sets), nil)
@@ -232,6 +238,7 @@ func testManyEntries(t *testing.T, s subject, f model.Family) {
 }
 
 func testExceptions(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	set := kset(f, "SLUICE-N", netfilter.HashNet)
 	all(t, s.Create(ctx, []netfilter.Set{set}), nil)
@@ -297,6 +304,7 @@ func (s subject) rules(t *testing.T, f model.Family, table, chain string) []stri
 }
 
 func testAtomic(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	s.restore(t, f, "*filter\n:SLUICE-X - [0:0]\n:SLUICE-Y - [0:0]\n-A SLUICE-X -j RETURN\n-A SLUICE-Y -j DROP\nCOMMIT\n")
 	// The nat table is fine and is kept; the filter table is not and stays.
 	s.refuse(t, f, "*nat\n:SLUICE-N - [0:0]\n-A SLUICE-N -j RETURN\nCOMMIT\n"+
@@ -317,6 +325,7 @@ func testAtomic(t *testing.T, s subject, f model.Family) {
 }
 
 func testMissingSet(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	s.refuse(t, f, "*filter\n:SLUICE-X - [0:0]\n-A SLUICE-X -m set --match-set SLUICE-NOSUCH src -j RETURN\nCOMMIT\n")
 	if got := s.rules(t, f, "filter", "SLUICE-X"); got != nil {
 		t.Errorf("%q", got)
@@ -324,6 +333,7 @@ func testMissingSet(t *testing.T, s subject, f model.Family) {
 }
 
 func testChainsGo(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	s.restore(t, f, "*nat\n:SLUICE-X - [0:0]\n:SLUICE-Y - [0:0]\n-A SLUICE-X -j SLUICE-Y\n-A SLUICE-Y -j RETURN\n-A PREROUTING -j SLUICE-X\nCOMMIT\n")
 	s.refuse(t, f, "*nat\n:SLUICE-Y - [0:0]\n-X SLUICE-Y\nCOMMIT\n")
 	s.refuse(t, f, "*nat\n:SLUICE-X - [0:0]\n-X SLUICE-X\nCOMMIT\n")
@@ -377,6 +387,7 @@ func createRuleSets(t *testing.T, s subject, f model.Family) {
 }
 
 func testSpelling(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	createRuleSets(t, s, f)
 	rules := everyRule()
 	var b strings.Builder
@@ -405,6 +416,7 @@ func testSpelling(t *testing.T, s subject, f model.Family) {
 }
 
 func testDeleteAsPrinted(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	createRuleSets(t, s, f)
 	set := netfilter.KernelSet(f, "SLUICE-IP")
 	s.restore(t, f, "*filter\n:SLUICE-X - [0:0]\n-A INPUT -i eth7 -m comment --comment \"a b\" -j SLUICE-X\n"+
@@ -423,6 +435,7 @@ func testDeleteAsPrinted(t *testing.T, s subject, f model.Family) {
 }
 
 func testInsertTooFar(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	s.refuse(t, f, "*filter\n:SLUICE-X - [0:0]\n-I INPUT 2 -j SLUICE-X\nCOMMIT\n")
 	s.restore(t, f, "*filter\n:SLUICE-X - [0:0]\n-I INPUT 1 -j SLUICE-X\n-I INPUT 2 -j DROP\nCOMMIT\n")
 	if got := s.rules(t, f, "filter", "INPUT"); !slices.Equal(got, []string{"-j SLUICE-X", "-j DROP"}) {

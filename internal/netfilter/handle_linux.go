@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
@@ -18,10 +19,10 @@ import (
 
 // Handle is the kernel: a Runner that starts programs and the Sets of the
 // network namespace in which it was dialled. It is for one goroutine at a
-// time.
+// time, but for Count.
 type Handle struct {
 	conn  *nlbatch.Conn
-	execs uint64
+	execs atomic.Uint64
 }
 
 var (
@@ -42,9 +43,9 @@ func Dial() (*Handle, error) {
 // Close closes the netlink socket.
 func (h *Handle) Close() error { return h.conn.Close() }
 
-// Count is what the handle did since it was dialled.
+// Count is what the handle did since it was dialled. Any goroutine may ask.
 func (h *Handle) Count() Count {
-	return Count{Execs: h.execs, Commands: h.conn.Sent().Messages}
+	return Count{Execs: h.execs.Load(), Commands: h.conn.Sent().Messages}
 }
 
 // Version says why a backend's program cannot serve a family: it is not
@@ -55,7 +56,7 @@ func (h *Handle) Version(b Backend, f model.Family) error {
 	if f == model.IPv6 {
 		proto = iptables.ProtocolIPv6
 	}
-	h.execs++
+	h.execs.Add(1)
 	ipt, err := iptables.New(iptables.IPFamily(proto), iptables.Path(b.program(f)))
 	switch {
 	case err != nil:
@@ -74,7 +75,7 @@ const lockedCode = 4
 
 // Run starts a program and waits for its end.
 func (h *Handle) Run(ctx context.Context, stdin []byte, program string, args ...string) ([]byte, error) {
-	h.execs++
+	h.execs.Add(1)
 	cmd := exec.CommandContext(ctx, program, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr

@@ -329,5 +329,5 @@ func setError(err error) error {
 	case hashFull:
 		return syscall.ENOSPC
 	}
-	return fmt.Errorf("ipset: %w (%d)", nl.IPSetError(refused.Errno), refused.Errno)
+	return fmt.Errorf("ipset error %d: %w", uintptr(refused.Errno), nl.IPSetError(refused.Errno))
 }

@@ -54,8 +54,8 @@ type Member struct {
 
 // Count is what a handle did so far, for operation budgets.
 type Count struct {
-	Execs    uint64 // programs started
-	Commands uint64 // ipset commands sent; one may carry many entries
+	Execs    uint64 // programs started, also those that only list
+	Commands uint64 // ipset commands that write; one may carry many entries
 }
 
 // ErrLocked says that the xtables lock was held by others for too long.

@@ -3,9 +3,14 @@
 package netfilter_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/netfilter"
@@ -15,6 +20,7 @@ import (
 // kernel is the real packet filter in a network namespace of its own.
 func kernel(backend netfilter.Backend) func(*testing.T) subject {
 	return func(t *testing.T) subject {
+		t.Helper()
 		ns := netfiltertest.NewNamespace(t)
 		var h *netfilter.Handle
 		ns.Do(func() {
@@ -109,5 +115,48 @@ func BenchmarkMembers(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// TestLocked: a lock that others hold is not a refusal, so that nobody looks
+// for the bad part of good rules.
+func TestLocked(t *testing.T) {
+	s := kernel(netfilter.Legacy)(t)
+	lock, err := os.OpenFile("/run/xtables.lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	input := []byte("*filter\n:SLUICE-X - [0:0]\nCOMMIT\n")
+	if _, err := s.Run(t.Context(), input, "iptables-legacy-restore", "--noflush", "--wait=1"); !errors.Is(err, netfilter.ErrLocked) {
+		t.Errorf("while it is held: %v", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Run(t.Context(), input, "iptables-legacy-restore", "--noflush", "--wait=1"); err != nil {
+		t.Errorf("when it is free: %v", err)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	h, err := netfilter.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	for _, f := range families() {
+		if err := h.Version(netfilter.Legacy, f); err != nil {
+			t.Error(err)
+		}
+		if err := h.Version("nonesuch", f); err == nil {
+			t.Error("a program that is not there has a version")
+		}
+	}
+	if _, err := h.Run(t.Context(), nil, "iptables-nonesuch-save"); !errors.Is(err, exec.ErrNotFound) {
+		t.Errorf("%v", err)
 	}
 }

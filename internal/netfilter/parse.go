@@ -112,6 +112,21 @@ func (p *parser) option() {
 		p.protocol(p.next())
 	case "-m":
 		p.module(p.next())
+	case "--comment":
+		p.comment = p.next()
+	case "-j":
+		p.verdict(p.next())
+	default:
+		p.match(word)
+	}
+	if p.not {
+		p.fail("! " + word)
+	}
+}
+
+// match reads the argument of a module's option.
+func (p *parser) match(option string) {
+	switch option {
 	case "--icmp-type":
 		p.echo(p.next() == icmp4EchoRequest && p.family == model.IPv4)
 	case "--icmpv6-type":
@@ -122,15 +137,8 @@ func (p *parser) option() {
 		p.mark(p.next())
 	case "--ctstate":
 		p.state(p.next())
-	case "--comment":
-		p.comment = p.next()
-	case "-j":
-		p.verdict(p.next())
 	default:
-		p.fail(word)
-	}
-	if p.not {
-		p.fail("! " + word)
+		p.fail(option)
 	}
 }
 

@@ -108,19 +108,7 @@ func (t *Target) listSets(ctx context.Context, only []Key, yield func(section, e
 		yield(section{}, fmt.Errorf("list sets: %w", err))
 		return false
 	}
-	sets := map[Key]Spec{}
-	readable := map[Key]string{} // kernel names of the sets that may have members
-	for _, h := range headers {
-		f, name, ours := parseKernelSet(h.Name)
-		if !ours || !slices.Contains(t.opts.Families, f) {
-			continue
-		}
-		key := SetKey(f, name)
-		sets[key] = h.spec(f)
-		if sets[key].Type == h.Type {
-			readable[key] = h.Name
-		}
-	}
+	sets, readable := t.ownSets(headers)
 	// A set that is absent has no members; one of the wrong family can have
 	// none of ours.
 	covers := func(k Key) bool {
@@ -140,6 +128,24 @@ func (t *Target) listSets(ctx context.Context, only []Key, yield func(section, e
 		}
 	}
 	return true
+}
+
+// ownSets are the specs of our sets, and the kernel names of those that may
+// have members.
+func (t *Target) ownSets(headers []Set) (sets map[Key]Spec, readable map[Key]string) {
+	sets, readable = map[Key]Spec{}, map[Key]string{}
+	for _, h := range headers {
+		f, name, ours := parseKernelSet(h.Name)
+		if !ours || !t.serves(f) {
+			continue
+		}
+		key := SetKey(f, name)
+		sets[key] = h.spec(f)
+		if sets[key].Type == h.Type {
+			readable[key] = h.Name
+		}
+	}
+	return sets, readable
 }
 
 // spec is a set's spec; a set of the wrong family has a type that none of ours has.

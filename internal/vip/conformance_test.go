@@ -109,6 +109,7 @@ func (s subject) wantRoutes(t *testing.T, want ...vip.Route) {
 }
 
 func testNoDevice(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	a := []netip.Addr{service(f, 1)}
 	all(t, s.AddAddrs(ctx, a), syscall.ENODEV)
@@ -131,6 +132,7 @@ func testNoDevice(t *testing.T, s subject, f model.Family) {
 }
 
 func testDevice(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	for range 2 {
 		s.ensure(t)
@@ -149,6 +151,7 @@ func testDevice(t *testing.T, s subject, f model.Family) {
 }
 
 func testAddrs(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	s.ensure(t)
 	a := []netip.Addr{service(f, 1), service(f, 2)}
@@ -172,6 +175,7 @@ func testAddrs(t *testing.T, s subject, f model.Family) {
 }
 
 func testRoutes(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	s.ensure(t)
 	a := service(f, 1)
@@ -189,6 +193,7 @@ func testRoutes(t *testing.T, s subject, f model.Family) {
 
 // testBoth is where the families differ: see the package comment.
 func testBoth(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	if f == model.IPv6 {
 		return // the kernel puts its route in when it likes
 	}
@@ -223,6 +228,7 @@ func testBoth(t *testing.T, s subject, f model.Family) {
 
 // testBehind: an address that comes back puts the kernel's route behind ours.
 func testBehind(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	if f == model.IPv6 {
 		return
 	}
@@ -239,6 +245,7 @@ func testBehind(t *testing.T, s subject, f model.Family) {
 }
 
 func testBadSource(t *testing.T, s subject, f model.Family) {
+	t.Helper()
 	ctx := t.Context()
 	s.ensure(t)
 	good := vip.Route{Addr: service(f, 2), Source: nodeAddr(service(f, 2), 0)}
@@ -337,6 +344,7 @@ func sample(n int) state {
 }
 
 func testRoundTrip(t *testing.T, r rig) {
+	t.Helper()
 	want := sample(3)
 	r.want(t, state{})
 	r.reconcile(t, want)
@@ -355,6 +363,7 @@ func testRoundTrip(t *testing.T, r rig) {
 }
 
 func testSource(t *testing.T, r rig) {
+	t.Helper()
 	want := sample(2)
 	for _, n := range []int{0, 1, -1, 1, 0, -1} {
 		for k := range want {
@@ -369,6 +378,7 @@ func testSource(t *testing.T, r rig) {
 }
 
 func testDrift(t *testing.T, r rig) {
+	t.Helper()
 	want := sample(2)
 	ctx := t.Context()
 	for _, f := range families() {
@@ -393,6 +403,12 @@ func testDrift(t *testing.T, r rig) {
 					return r.DelAddrs(ctx, []netip.Addr{service(f, 1)})
 				}
 				return r.AddAddrs(ctx, []netip.Addr{service(f, 1)})
+			},
+			"address deleted, or an IPv6 one added, without a source": func() []error {
+				if f == model.IPv4 {
+					return r.DelAddrs(ctx, []netip.Addr{service(f, 3)})
+				}
+				return r.AddAddrs(ctx, []netip.Addr{service(f, 3)})
 			},
 			"address back behind the route": func() []error {
 				if f == model.IPv6 {
@@ -420,6 +436,7 @@ func testDrift(t *testing.T, r rig) {
 }
 
 func testDeviceGone(t *testing.T, r rig) {
+	t.Helper()
 	want := sample(2)
 	r.reconcile(t, want)
 	r.drop()
@@ -432,6 +449,7 @@ func testDeviceGone(t *testing.T, r rig) {
 }
 
 func testTargetBadSource(t *testing.T, r rig) {
+	t.Helper()
 	want := sample(2)
 	bad := vip.Key{Addr: service(model.IPv4, 9)}
 	want[bad] = vip.Spec{Source: service(model.IPv4, 99)}
@@ -448,6 +466,7 @@ func testTargetBadSource(t *testing.T, r rig) {
 }
 
 func testBudget(t *testing.T, r rig) {
+	t.Helper()
 	r.reconcile(t, sample(2))
 	a4, a6 := service(model.IPv4, 50), service(model.IPv6, 50)
 	for _, c := range []struct {
@@ -472,6 +491,7 @@ func testBudget(t *testing.T, r rig) {
 }
 
 func testRemove(t *testing.T, r rig) {
+	t.Helper()
 	r.reconcile(t, sample(1))
 	for range 2 {
 		if err := r.target.Remove(t.Context()); err != nil {
@@ -486,6 +506,7 @@ func testRemove(t *testing.T, r rig) {
 
 // testNeverListed: the device is made when it is first needed.
 func testNeverListed(t *testing.T, r rig) {
+	t.Helper()
 	want := sample(1)
 	for _, err := range r.target.Apply(t.Context(), difference(want, state{})) {
 		t.Error(err)

@@ -16,7 +16,7 @@ import (
 )
 
 // Device is the kernel's side of one device, in the network namespace in which
-// it was dialled. It is for one goroutine at a time.
+// it was dialled. It is for one goroutine at a time, but for Count.
 type Device struct {
 	name  string
 	link  *netlink.Handle
@@ -45,7 +45,7 @@ func (d *Device) Close() error {
 	return d.conn.Close()
 }
 
-// Count is what was sent for addresses and routes.
+// Count is what was sent for addresses and routes. Any goroutine may ask.
 func (d *Device) Count() Count {
 	sent := d.conn.Sent()
 	return Count{Commands: sent.Messages, Sends: sent.Datagrams}

@@ -18,10 +18,10 @@ import (
 	"sluice.dev/sluice/internal/vip"
 )
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 }
 
@@ -29,46 +29,47 @@ const device = "sluice0"
 
 // node makes a namespace with an uplink that has the node's addresses and
 // default routes, and opens the device's handle in it.
-func node(t testing.TB) (netfiltertest.Namespace, *vip.Device) {
-	t.Helper()
-	ns := netfiltertest.NewNamespace(t)
+func node(tb testing.TB) (netfiltertest.Namespace, *vip.Device) {
+	tb.Helper()
+	ns := netfiltertest.NewNamespace(tb)
 	var d *vip.Device
 	ns.Do(func() {
 		h, err := netlink.NewHandle()
-		must(t, err)
+		must(tb, err)
 		defer h.Close()
 		lo, err := h.LinkByName("lo")
-		must(t, err)
-		must(t, h.LinkSetUp(lo))
+		must(tb, err)
+		must(tb, h.LinkSetUp(lo))
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = "uplink"
-		must(t, h.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}))
+		must(tb, h.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}))
 		up, err := h.LinkByName("uplink")
-		must(t, err)
-		must(t, h.LinkSetUp(up))
+		must(tb, err)
+		must(tb, h.LinkSetUp(up))
 		for _, a := range nodeAddrs() {
 			bits := 24
 			if a.Is6() {
 				bits = 64
 			}
-			must(t, h.AddrAdd(up, &netlink.Addr{
+			must(tb, h.AddrAdd(up, &netlink.Addr{
 				IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())}, Flags: unix.IFA_F_NODAD,
 			}))
 		}
 		for _, gw := range []string{"192.0.2.1", "2001:db8::1"} {
-			must(t, h.RouteAdd(&netlink.Route{LinkIndex: up.Attrs().Index, Gw: net.ParseIP(gw)}))
+			must(tb, h.RouteAdd(&netlink.Route{LinkIndex: up.Attrs().Index, Gw: net.ParseIP(gw)}))
 		}
 		d, err = vip.Dial(device)
-		must(t, err)
+		must(tb, err)
 	})
-	if d == nil || t.Failed() {
-		t.FailNow()
+	if d == nil || tb.Failed() {
+		tb.FailNow()
 	}
-	t.Cleanup(func() { _ = d.Close() })
+	tb.Cleanup(func() { _ = d.Close() })
 	return ns, d
 }
 
 func kernel(t *testing.T) subject {
+	t.Helper()
 	ns, d := node(t)
 	return subject{Handle: d, count: d.Count, drop: func() {
 		ns.Do(func() {

@@ -46,7 +46,6 @@ func (t *Target) List(ctx context.Context, _ []Key) iter.Seq2[section, error] {
 		}
 		listing, err := t.handle.List(ctx)
 		if err != nil {
-			t.ready = false
 			yield(section{}, fmt.Errorf("list addresses: %w", err))
 			return
 		}

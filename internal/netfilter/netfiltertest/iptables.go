@@ -2,6 +2,7 @@ package netfiltertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -116,7 +117,7 @@ func (k *Kernel) Run(ctx context.Context, stdin []byte, program string, args ...
 	}
 	if err != nil {
 		code := 1
-		if r, ok := err.(refusal); ok {
+		if r, ok := errors.AsType[refusal](err); ok {
 			code = r.code
 		}
 		return nil, &netfilter.ExitError{Program: program, Code: code, Stderr: err.Error()}
@@ -186,7 +187,7 @@ func (k *Kernel) restore(f model.Family, input string, args []string) error {
 		case work == nil:
 			err = refusal{2, "outside of a table"}
 		case line == "COMMIT":
-			if err = k.check(f, name, work); err == nil {
+			if err = k.check(name, work); err == nil {
 				k.rules[f][name] = work
 				work = nil
 			}
@@ -306,7 +307,7 @@ func newRule(f model.Family, text string) rule {
 }
 
 // check is what the kernel looks at before it takes a table.
-func (k *Kernel) check(f model.Family, name string, t table) error {
+func (k *Kernel) check(name string, t table) error {
 	for _, c := range t {
 		for _, r := range c.rules {
 			for _, s := range r.sets() {

@@ -17,8 +17,8 @@ import (
 type Namespace chan func()
 
 // NewNamespace makes a namespace that lasts as long as the test. It takes root.
-func NewNamespace(t testing.TB) Namespace {
-	t.Helper()
+func NewNamespace(tb testing.TB) Namespace {
+	tb.Helper()
 	ns := make(Namespace)
 	ready := make(chan error)
 	go func() {
@@ -29,9 +29,9 @@ func NewNamespace(t testing.TB) Namespace {
 		}
 	}()
 	if err := <-ready; err != nil {
-		t.Fatalf("new network namespace: %v", err)
+		tb.Fatalf("new network namespace: %v", err)
 	}
-	t.Cleanup(func() { close(ns) })
+	tb.Cleanup(func() { close(ns) })
 	return ns
 }
 
@@ -53,6 +53,7 @@ type pinned struct {
 	ns     Namespace
 }
 
+// Run runs a program in the namespace.
 func (p pinned) Run(ctx context.Context, stdin []byte, program string, args ...string) (out []byte, err error) {
 	p.ns.Do(func() { out, err = p.runner.Run(ctx, stdin, program, args...) })
 	return out, err

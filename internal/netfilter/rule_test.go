@@ -1,0 +1,149 @@
+package netfilter_test
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"sluice.dev/sluice/internal/model"
+	"sluice.dev/sluice/internal/netfilter"
+)
+
+// TestRender pins the text, which stands in every kernel we upgrade.
+func TestRender(t *testing.T) {
+	in := netfilter.In("SLUICE-A", netfilter.Dst, netfilter.Dst)
+	notIn := netfilter.NotIn("SLUICE-B", netfilter.Src)
+	for _, c := range []struct {
+		rule      netfilter.Rule
+		four, six string
+	}{
+		{netfilter.Rule{Do: netfilter.Do(netfilter.Return)}, "-j RETURN", "-j RETURN"},
+		{netfilter.Rule{ICMP: netfilter.AnyICMP, Do: netfilter.Do(netfilter.Accept)}, "-p icmp -j ACCEPT", "-p ipv6-icmp -j ACCEPT"},
+		{netfilter.Rule{ICMP: netfilter.EchoRequest, Do: netfilter.Do(netfilter.Drop)},
+			"-p icmp -m icmp --icmp-type 8 -j DROP", "-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j DROP"},
+		{netfilter.Rule{Sets: [2]netfilter.InSet{in, notIn}, Do: netfilter.MarkBits(0x4000)},
+			"-m set --match-set SLUICE-A dst,dst -m set ! --match-set SLUICE-B src -j MARK --set-xmark 0x4000/0x4000",
+			"-m set --match-set SLUICE-6-A dst,dst -m set ! --match-set SLUICE-6-B src -j MARK --set-xmark 0x4000/0x4000"},
+		{netfilter.Rule{Protocol: model.TCP, State: netfilter.StateNew, Do: netfilter.Do(netfilter.Reset)},
+			"-p tcp -m conntrack --ctstate NEW -j REJECT --reject-with tcp-reset", "-p tcp -m conntrack --ctstate NEW -j REJECT --reject-with tcp-reset"},
+		{netfilter.Rule{Mark: netfilter.HasMark{Value: 1, Mask: 1, Not: true}, Do: netfilter.Masquerade()},
+			"-m mark ! --mark 0x1/0x1 -j MASQUERADE --random-fully", "-m mark ! --mark 0x1/0x1 -j MASQUERADE --random-fully"},
+		{netfilter.Rule{Do: netfilter.ClearBits(0x4000)}, "-j MARK --set-xmark 0x0/0x4000", "-j MARK --set-xmark 0x0/0x4000"},
+		{netfilter.Rule{Do: netfilter.To("SLUICE-X")}, "-j SLUICE-X", "-j SLUICE-X"},
+	} {
+		if got := c.rule.Render(model.IPv4); got != c.four {
+			t.Errorf("got  %s\nwant %s", got, c.four)
+		}
+		if got := c.rule.Render(model.IPv6); got != c.six {
+			t.Errorf("got  %s\nwant %s", got, c.six)
+		}
+	}
+}
+
+// drawRule is any rule that can be said.
+func drawRule(t *rapid.T) netfilter.Rule {
+	name := rapid.StringMatching(`SLUICE-[A-Z][A-Z-]{0,10}`)
+	side := rapid.SampledFrom([]netfilter.Side{netfilter.Src, netfilter.Dst})
+	var r netfilter.Rule
+	switch rapid.IntRange(0, 2).Draw(t, "protocol") {
+	case 0:
+		r.Protocol = rapid.SampledFrom([]model.Protocol{model.TCP, model.UDP, model.SCTP}).Draw(t, "transport")
+	case 1:
+		r.ICMP = rapid.SampledFrom([]netfilter.ICMP{netfilter.AnyICMP, netfilter.EchoRequest}).Draw(t, "icmp")
+	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "sets") {
+		m := netfilter.In(name.Draw(t, "set"), rapid.SliceOfN(side, 1, 3).Draw(t, "sides")...)
+		m.Not = rapid.Bool().Draw(t, "not")
+		r.Sets[i] = m
+	}
+	if rapid.Bool().Draw(t, "marked") {
+		mask := rapid.Uint32Min(1).Draw(t, "mask")
+		r.Mark = netfilter.HasMark{Value: rapid.Uint32().Draw(t, "mark") & mask, Mask: mask, Not: rapid.Bool().Draw(t, "not")}
+	}
+	r.State = netfilter.State(rapid.IntRange(0, 31).Draw(t, "state"))
+	r.Do = rapid.SampledFrom([]netfilter.Verdict{
+		netfilter.Do(netfilter.Accept), netfilter.Do(netfilter.Drop), netfilter.Do(netfilter.Reject), netfilter.Do(netfilter.Return),
+		netfilter.Do(netfilter.Reset), netfilter.Do(netfilter.MasqueradeAs), netfilter.Masquerade(),
+		netfilter.MarkBits(1), netfilter.ClearBits(0xff), netfilter.To("SLUICE-NEXT"),
+	}).Draw(t, "verdict")
+	return r
+}
+
+func TestRuleRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := drawRule(t)
+		f := rapid.SampledFrom(families()).Draw(t, "family")
+		text := want.Render(f)
+		got, _, err := netfilter.ParseRule(f, text)
+		if err != nil || got != want {
+			t.Fatalf("%s\nread as %+v, %v\nwant %+v", text, got, err, want)
+		}
+	})
+}
+
+// TestParseOtherSpellings: what programs of other versions print means the same.
+func TestParseOtherSpellings(t *testing.T) {
+	for _, c := range []struct {
+		f           model.Family
+		text, means string
+	}{
+		{model.IPv6, "-p icmpv6 -j ACCEPT", "-p ipv6-icmp -j ACCEPT"},
+		{model.IPv6, "-p 58 -j ACCEPT", "-p ipv6-icmp -j ACCEPT"},
+		{model.IPv4, "-p 1 -j ACCEPT", "-p icmp -j ACCEPT"},
+		{model.IPv4, "-p 6 -j DROP", "-p tcp -j DROP"},
+		{model.IPv4, "-j REJECT --reject-with icmp-port-unreachable", "-j REJECT"},
+		{model.IPv6, "-j REJECT --reject-with icmp6-port-unreachable", "-j REJECT"},
+		{model.IPv4, "-m mark --mark 0x7 -j DROP", "-m mark --mark 0x7/0xffffffff -j DROP"},
+		{model.IPv4, "-m conntrack --ctstate ESTABLISHED,NEW -j DROP", "-m conntrack --ctstate NEW,ESTABLISHED -j DROP"},
+		{model.IPv4, "-m mark --mark 0x1/0x1 -p tcp -j DROP", "-p tcp -m mark --mark 0x1/0x1 -j DROP"},
+		{model.IPv4, `-m comment --comment "two \"words\"" -j DROP`, "-j DROP"},
+	} {
+		r, _, err := netfilter.ParseRule(c.f, c.text)
+		if err != nil || r.Render(c.f) != c.means {
+			t.Errorf("%s means %q, %v; want %q", c.text, r.Render(c.f), err, c.means)
+		}
+	}
+}
+
+// TestParseRefuses: what a Rule cannot say must never be passed over.
+func TestParseRefuses(t *testing.T) {
+	for _, text := range []string{
+		"", "-m set", "-j", "-s 192.0.2.1/32 -j DROP", "-i eth0 -j DROP", "! -p tcp -j DROP", "-p tcp -m tcp --dport 22 -j DROP",
+		"-p ipv6-icmp -j DROP", "-p icmp -m icmp --icmp-type 3 -j DROP", "-m icmp --icmp-type 8 -j DROP", "-p all -j DROP",
+		"-m set --match-set SLUICE-A dst,both -j DROP", "-m set --match-set SLUICE-A dst,dst,dst,dst -j DROP",
+		"-m set --match-set SLUICE-6-A dst -j DROP", "-m set --match-set SLUICE-A -j DROP",
+		"-m set --match-set A src -m set --match-set B src -m set --match-set C src -j DROP",
+		"-m set --match-set SLUICE-A dst --return-nomatch -j DROP",
+		"-m mark --mark 0x1/0x0 -j DROP", "-m mark --mark one -j DROP", "-m mark --mark 0x1 -m mark --mark 0x2 -j DROP",
+		"-m conntrack --ctstate NEW,SOON -j DROP", "-m conntrack ! --ctstate NEW -j DROP", "-m conntrack --ctstate NEW --ctdir ORIGINAL -j DROP",
+		"-j MARK --set-mark 0x1", "-j MARK", "-j MASQUERADE --to-ports 1024", "-j MASQUERADE --random-fully --random",
+		"-j REJECT --reject-with icmp-host-prohibited", "-j DROP --now", "-g SLUICE-X", "-j LOG --log-prefix x", `-m comment --comment "open -j DROP`,
+		"! ! -m mark --mark 0x1 -j DROP", "-m mark --mark 0x1 ! -j DROP",
+	} {
+		if r, _, err := netfilter.ParseRule(model.IPv4, text); err == nil {
+			t.Errorf("%q was taken for %+v", text, r)
+		}
+	}
+}
+
+// FuzzParseRule: whatever is read can be written and read again.
+func FuzzParseRule(f *testing.F) {
+	for _, r := range everyRule() {
+		f.Add(r.Render(model.IPv4), true)
+		f.Add(r.Render(model.IPv6), false)
+	}
+	f.Fuzz(func(t *testing.T, text string, four bool) {
+		family := model.IPv6
+		if four {
+			family = model.IPv4
+		}
+		r, _, err := netfilter.ParseRule(family, text)
+		if err != nil {
+			return
+		}
+		again, _, err := netfilter.ParseRule(family, r.Render(family))
+		if err != nil || again != r {
+			t.Errorf("%q: %+v\nwritten and read again: %+v, %v", text, r, again, err)
+		}
+	})
+}
