@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 
+	yamlv3 "go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +20,8 @@ import (
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/source/convert"
 )
+
+var errMore = errors.New("there is more after the end of the object; begin each document with a line \"---\"")
 
 // object is one object of a file. It is not changed once made: that it is the
 // same one says that nothing about it changed.
@@ -72,6 +76,7 @@ func (p part) said(is kind) kind {
 
 // toJSON finds the JSON of a part and what it says it is.
 func toJSON(p part, body []byte) (js []byte, is kind, err error) {
+	js = body
 	if !p.json {
 		if js, is, ok := plainJSON(body); ok {
 			return js, is, nil
@@ -79,15 +84,41 @@ func toJSON(p part, body []byte) (js []byte, is kind, err error) {
 		if js, err = yaml.YAMLToJSONStrict(body); err != nil {
 			return nil, kind{}, err
 		}
-	} else {
-		js = body
+		if !alone(body) {
+			return nil, kind{}, errMore
+		}
 	}
-	js = bytes.TrimSpace(js)
-	if len(js) > 0 && js[0] == '{' {
-		// A kind that is no string is found when the object is decoded.
-		_ = kjson.UnmarshalCaseSensitivePreserveInts(js, &is)
+	if js[0] != '{' {
+		return js, kind{}, nil
 	}
-	return js, is, nil
+	err = kjson.UnmarshalCaseSensitivePreserveInts(js, &is)
+	if broken, _ := kjson.SyntaxErrorOffset(err); broken {
+		return nil, kind{}, err
+	}
+	return js, is, nil // a kind that is no string is found when the object is decoded
+}
+
+// alone reports whether nothing follows a document that the library has read:
+// it stops at the end of the first and does not look further. That end is a line
+// of its own, which split has found, unless the document is in flow style or
+// has line ends that only YAML knows.
+func alone(doc []byte) bool {
+	if letter(bytes.TrimLeft(doc, " \n")[0]) && !oddBreaks(doc) {
+		return true
+	}
+	d := yamlv3.NewDecoder(bytes.NewReader(doc))
+	var first, second yamlv3.Node
+	return d.Decode(&first) == nil && errors.Is(d.Decode(&second), io.EOF)
+}
+
+// oddBreaks reports whether a text has ends of lines that are not \n or \r\n.
+func oddBreaks(text []byte) bool {
+	for _, c := range []string{"\u0085", "\u2028", "\u2029"} {
+		if bytes.Contains(text, []byte(c)) {
+			return true
+		}
+	}
+	return bytes.Count(text, []byte("\r")) != bytes.Count(text, []byte("\r\n"))
 }
 
 func (d decoder) object(is kind, js []byte) ([]*object, []mistake) {

@@ -14,6 +14,7 @@ import (
 
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/source"
+	"sluice.dev/sluice/internal/source/convert"
 )
 
 const (
@@ -121,8 +122,8 @@ func (m *memory) look(f *file, t text, c *change) *reading {
 	return m.begin(f, t.data, true)
 }
 
-func (m *memory) begin(f *file, data []byte, lists bool) *reading {
-	r := &reading{file: f, data: data, parts: split(data, lists)}
+func (m *memory) begin(f *file, data []byte, haste bool) *reading {
+	r := &reading{file: f, data: data, parts: split(data, haste)}
 	r.sums = make([]uint64, len(r.parts))
 	r.result = make([][]*object, len(r.parts))
 	r.faults = make([][]fault, len(r.parts))
@@ -169,9 +170,9 @@ func (m *memory) decode(readings []*reading) int {
 // finish takes what a reading found into its file, as a whole or not at all.
 func (m *memory) finish(r *reading, c *change) {
 	faults := r.allFaults()
-	if len(faults) > 0 && slices.ContainsFunc(r.parts, func(p part) bool { return p.item }) {
-		// Perhaps the list was cut where it may not be. In any case the
-		// whole of it tells more of what is wrong.
+	if len(faults) > 0 && slices.ContainsFunc(r.parts, func(p part) bool { return p.item || p.json }) {
+		// Perhaps it was cut where it may not be. In any case the whole
+		// tells more of what is wrong.
 		r = m.begin(r.file, r.data, false)
 		c.decoded += m.decode([]*reading{r})
 		faults = r.allFaults()
@@ -284,7 +285,19 @@ func twice(key any, second, first *file) model.Problem {
 	if second == first {
 		where = "stands there twice"
 	}
-	return problem(second.path, reasonTwice, fmt.Sprintf("%s: %T %v %s, which counts; remove one of them", second.path, key, key, where))
+	return problem(second.path, reasonTwice, fmt.Sprintf("%s: %s %s, which counts; remove one of them", second.path, nameOfKey(key), where))
+}
+
+func nameOfKey(key any) string {
+	switch k := key.(type) {
+	case model.ServiceKey:
+		return convert.ServiceKind + " " + k.Name.String()
+	case model.EndpointSliceKey:
+		return convert.EndpointSliceKind + " " + k.Name.String()
+	case model.NodeKey:
+		return convert.NodeKind + " " + k.Name
+	}
+	return fmt.Sprint(key)
 }
 
 // blank reports whether a text holds nothing at all, not even a comment.

@@ -89,14 +89,14 @@ func TestMemory(t *testing.T) {
 		"one object in two files": {
 			{
 				"twice", []text{at("a", svc(1)), at("b", moved, svc(2))},
-				[]string{"problem DefinedTwice b: b: model.ServiceKey {default/s1} is already in a, which counts", "put service default/s1 [10.96.0.1]", "put service default/s2"}, nil,
+				[]string{"problem DefinedTwice b: b: Service default/s1 is already in a, which counts", "put service default/s1 [10.96.0.1]", "put service default/s2"}, nil,
 			},
 			{"the first is gone", []text{at("b", moved, svc(2))}, []string{"put service default/s1 [10.96.0.101]"}, nil},
 			{
 				"an earlier one comes", []text{at("a", svc(1)), at("b", moved, svc(2))},
 				[]string{"problem DefinedTwice b", "put service default/s1 [10.96.0.1]"}, nil,
 			},
-			{"in one file", []text{at("a", svc(1), svc(1))}, []string{"delete model.ServiceKey {default/s2}", "problem DefinedTwice a: a: model.ServiceKey {default/s1} stands there twice"}, nil},
+			{"in one file", []text{at("a", svc(1), svc(1))}, []string{"delete model.ServiceKey {default/s2}", "problem DefinedTwice a: a: Service default/s1 stands there twice"}, nil},
 		},
 		"not to be proxied any more": {
 			{"proxied", []text{at("a", svc(1), sliceYAML("e", "s1", 1))}, []string{"put service default/s1", "put slice default/e"}, nil},

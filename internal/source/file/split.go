@@ -2,9 +2,6 @@ package file
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
-	"io"
 	"strings"
 
 	kjson "sigs.k8s.io/json"
@@ -37,11 +34,11 @@ func (p part) body() []byte {
 	return b
 }
 
-// split cuts a file into parts. Lists are cut too if asked, where that is easy
-// to see: the cut is by lines, so that a list whose items share anchors or hold
-// oddly indented strings yields parts that cannot be decoded. Then the caller
-// has to try again without.
-func split(data []byte, lists bool) []part {
+// split cuts a file into parts, in haste or with care. In haste Lists are cut
+// too, by lines and brackets: if their items share anchors or hold strings that
+// look like lines of YAML, parts come out that cannot be decoded. Then the
+// caller has to try again with care.
+func split(data []byte, haste bool) []part {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	var parts []part
 	for _, doc := range documents(data) {
@@ -49,11 +46,11 @@ func split(data []byte, lists bool) []part {
 		case len(first) == 0:
 			continue
 		case first[0] == '{':
-			if values, ok := jsonParts(doc, lists); ok {
+			if values, ok := jsonParts(doc, haste); ok {
 				parts = append(parts, values...)
 				continue
 			}
-		case lists:
+		case haste && !oddBreaks(doc.text):
 			if items, ok := yamlItems(doc); ok {
 				parts = append(parts, items...)
 				continue
@@ -119,90 +116,12 @@ func lineLen(text []byte) int {
 	return len(text)
 }
 
-// jsonParts cuts JSON values that follow each other; ok is false when it is not
-// JSON (YAML in braces looks alike).
-func jsonParts(doc part, lists bool) (parts []part, ok bool) {
-	d := json.NewDecoder(bytes.NewReader(doc.text))
-	at, line := 0, doc.line
-	for {
-		var raw json.RawMessage
-		switch err := d.Decode(&raw); {
-		case errors.Is(err, io.EOF):
-			return parts, true
-		case err != nil:
-			return nil, false
-		}
-		end := int(d.InputOffset())
-		start := end - len(raw)
-		line += bytes.Count(doc.text[at:start], []byte("\n"))
-		value := part{line: line, text: doc.text[start:end], dash: -1, json: true}
-		line += bytes.Count(doc.text[start:end], []byte("\n"))
-		at = end
-		if items, isList := jsonItems(value); lists && isList {
-			parts = append(parts, items...)
-		} else {
-			parts = append(parts, value)
-		}
-	}
-}
-
-// jsonItems cuts a List into its items; ok is false when it is none.
-func jsonItems(doc part) (items []part, ok bool) {
-	if !bytes.Contains(doc.text, []byte(`"items"`)) {
-		return nil, false
-	}
-	d := json.NewDecoder(bytes.NewReader(doc.text))
-	_, _ = d.Token() // the brace
-	var is kind
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return nil, false
-		}
-		switch key {
-		case "kind":
-			err = d.Decode(&is.Kind)
-		case "apiVersion":
-			err = d.Decode(&is.APIVersion)
-		case "metadata":
-			err = d.Decode(new(json.RawMessage))
-		case "items":
-			items, err = jsonArray(doc, d)
-		default:
-			return nil, false
-		}
-		if err != nil {
-			return nil, false
-		}
-	}
-	return inherit(items, is)
-}
-
-// jsonArray reads the items of an array that is next in d, a decoder of doc.
-func jsonArray(doc part, d *json.Decoder) ([]part, error) {
-	if t, err := d.Token(); err != nil || t != json.Delim('[') {
-		return nil, io.ErrUnexpectedEOF
-	}
-	var items []part
-	at, line := 0, doc.line
-	for d.More() {
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return nil, err
-		}
-		end := int(d.InputOffset())
-		start := end - len(raw)
-		line += bytes.Count(doc.text[at:start], []byte("\n"))
-		at = start
-		items = append(items, part{line: line, text: doc.text[start:end], dash: -1, json: true})
-	}
-	_, err := d.Token()
-	return items, err
-}
-
 // yamlItems cuts a List in block style into its items, as kubectl prints them;
 // ok is false when it is none, or anything about it is unusual.
 func yamlItems(doc part) (items []part, ok bool) {
+	if !bytes.Contains(doc.text, []byte("items:\n")) {
+		return nil, false // as nearly always
+	}
 	c := cutter{doc: doc}
 	pos := 0
 	for n := doc.line; pos < len(doc.text); n++ {
@@ -214,7 +133,7 @@ func yamlItems(doc part) (items []part, ok bool) {
 	}
 	c.end(pos)
 	is, ok := listHead(c.head)
-	if !ok {
+	if !ok || len(c.items) == 0 {
 		return nil, false
 	}
 	return inherit(c.items, is)
@@ -266,10 +185,11 @@ func (c *cutter) line(line []byte, pos, n int) bool {
 		return true
 	case c.state == atItems && dash, c.state == inItems && dash && depth == c.indent:
 		c.end(pos)
-		c.state, c.indent, c.start = inItems, depth, pos
-		c.column = len(l) - len(bytes.TrimLeft(content[1:], " "))
+		object := bytes.TrimLeft(content[1:], " ")
+		c.state, c.indent, c.column, c.start = inItems, depth, len(l)-len(object), pos
 		c.items = append(c.items, part{line: n, dash: depth})
-		return true
+		_, _, ok := cutKey(object)
+		return ok
 	case c.state == inItems && depth >= c.column:
 		return true
 	case c.state == atItems, c.state == inItems && depth > 0:

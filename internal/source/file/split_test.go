@@ -30,7 +30,7 @@ func TestSplit(t *testing.T) {
 		{"JSON", "{\"a\":1}", []string{`1: {"a":1}`}},
 		{"JSON one after another", "\n{\"a\":\n1}\n\n{\"b\":2} {\"c\":3}\n", []string{"2: {\"a\":\n1}", `5: {"b":2}`, `5: {"c":3}`}},
 		{"JSON after YAML", "a: b\n---\n{\"b\":2}\n", []string{"1: a: b\n", `3: {"b":2}`}},
-		{"braces that are not JSON", "{a: b}\n", []string{"1: {a: b}\n"}},
+		{"braces that are not JSON", "{a: b}\n", []string{"1: {a: b}"}},
 		{
 			"JSON list", "{\"apiVersion\":\"v1\",\n\"items\":[\n{\"a\":\n1},\n {\"b\":2}\n],\"kind\":\"List\"}",
 			[]string{"3 item: {\"a\":\n1}", `5 item: {"b":2}`},
@@ -40,6 +40,12 @@ func TestSplit(t *testing.T) {
 			[]string{`1 item v1 Service: {"a":1}`},
 		},
 		{"JSON with items that is no list", `{"kind":"X","items":[{"a":1}]}`, []string{`1: {"kind":"X","items":[{"a":1}]}`}},
+		{"JSON list with a comma too many", `{"kind":"List","items":[{"a":1},]}`, []string{`1: {"kind":"List","items":[{"a":1},]}`}},
+		{"JSON list without a comma", `{"kind":"List","items":[{"a":1}{"b":1}]}`, []string{`1: {"kind":"List","items":[{"a":1}{"b":1}]}`}},
+		{"JSON list with keys twice", `{"kind":"List","items":[{"a":1}],"items":[]}`, []string{`1: {"kind":"List","items":[{"a":1}],"items":[]}`}},
+		{"JSON list with odd values", `{"kind":5,"items":[{"a":1}]}`, []string{`1: {"kind":5,"items":[{"a":1}]}`}},
+		{"JSON with brackets in strings", `{"kind":"List","items":[{"a":"}]\\\"{","b":-1.5e3},{"c":[null,{}]}]}`, []string{`1 item: {"a":"}]\\\"{","b":-1.5e3}`, `1 item: {"c":[null,{}]}`}},
+		{"JSON that does not end", `{"kind":"List","items":[{"a":"}`, []string{`1: {"kind":"List","items":[{"a":"}`}},
 		{"JSON list without items", `{"kind":"List","items":[]}`, []string{`1: {"kind":"List","items":[]}`}},
 		{"JSON list with null items", `{"kind":"List","items":null}`, []string{`1: {"kind":"List","items":null}`}},
 		{
@@ -83,6 +89,8 @@ func FuzzSplitLists(f *testing.F) {
 		"kind: List\nitems:\n- a: &x b\n- a: *x\n",
 		"kind: List\nitems:\n- 'a\n- b'\n", "kind: XList\nitems:\n- a: >\n    b\n\n  c: d\nmetadata:\n  a: b\n",
 		`{"kind":"List","items":[{"a":1},{"b":[{}]}]}`, "kind: List\nmetadata:\n  - items:\nitems:\n- {a: b}\n- [c]\n# d\n",
+		// What was cut wrongly once.
+		"kind: List\nitems:\n- {0000}00", "kind: List\nitems:\n- 0:\n 00", "kind: List\nitems:\n-  0:\n  0", "kind: List\nitems:\n- A: \r0", "kind:List\nitems:\n- 0",
 	} {
 		f.Add(data)
 	}
@@ -94,6 +102,9 @@ func FuzzSplitLists(f *testing.F) {
 		var items []any
 		for _, p := range parts {
 			var item map[string]any
+			if p.json && !json.Valid(p.text) {
+				return
+			}
 			if err := yaml.UnmarshalStrict(p.body(), &item); err != nil || item == nil {
 				return
 			}
