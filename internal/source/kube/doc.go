@@ -1,5 +1,5 @@
 // Package kube is the source that reads an API server: Services,
-// EndpointSlices and the own Node, through client-go's informers.
+// EndpointSlices and Nodes, through client-go's informers.
 //
 // The server is asked to leave out what is not ours (headless Services, those
 // of another proxy), and the objects that stay are trimmed to what package
@@ -9,8 +9,8 @@
 // A server that does not answer changes nothing: informers retry with backoff
 // and keep what they know, and nothing is told as deleted until a complete
 // list says so. Synced follows when every handler, not merely every cache, has
-// told its initial list. The list of Nodes with our name counts as complete
-// when it is empty: Services are served without the Node, only without
+// told its initial list. The list of Nodes counts as complete when ours is
+// not in it: Services are served without the Node, only without
 // topology and the Node's addresses.
 //
 // It is not for writing: but for Recorder, which makes Events of problems,

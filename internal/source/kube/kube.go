@@ -30,7 +30,7 @@ const NodeMissing = "NodeMissing"
 // Options are what a Source needs.
 type Options struct {
 	Client kubernetes.Interface
-	// NodeName is the name of this node's Node object; "": no Node is read.
+	// NodeName is the name of this node's Node object; "": it is not missed.
 	NodeName string
 	// KnownScheduler says which schedulers this node has; nil: all.
 	KnownScheduler func(name string) bool
@@ -81,7 +81,10 @@ func (s *Source) Run(ctx context.Context, sink source.Sink) error {
 
 func (s *Source) synced(sink source.Sink, feeds []feed) {
 	for _, f := range feeds {
-		if f.resource == "nodes" && len(f.informer.GetStore().ListKeys()) == 0 {
+		if f.resource != "nodes" || s.opts.NodeName == "" {
+			continue
+		}
+		if _, known, err := f.informer.GetStore().GetByKey(s.opts.NodeName); err == nil && !known {
 			s.missNode(sink)
 		}
 	}
@@ -103,9 +106,7 @@ func (s *Source) feeds(sink source.Sink, logger logr.Logger) ([]feed, error) {
 	makers := []func() (feed, error){
 		func() (feed, error) { return s.services(sink, logger) },
 		func() (feed, error) { return s.endpointSlices(sink, logger) },
-	}
-	if s.opts.NodeName != "" {
-		makers = append(makers, func() (feed, error) { return s.node(sink, logger) })
+		func() (feed, error) { return s.nodes(sink, logger) },
 	}
 	var feeds []feed
 	for _, make := range makers {
@@ -145,13 +146,12 @@ func (s *Source) endpointSlices(sink source.Sink, logger logr.Logger) (feed, err
 	})
 }
 
-func (s *Source) node(sink source.Sink, logger logr.Logger) (feed, error) {
+// nodes tells every Node, not only our own: an external or load-balancer IP
+// that is another node's address must not be bound here, or we would lose that
+// node (kubernetes #127410).
+func (s *Source) nodes(sink source.Sink, logger logr.Logger) (feed, error) {
 	api := s.opts.Client.CoreV1().Nodes()
-	r := resource{
-		name:    "nodes",
-		example: &corev1.Node{},
-		fields:  fields.OneTermEqualSelector(metav1.ObjectNameField, s.opts.NodeName).String(),
-	}
+	r := resource{name: "nodes", example: &corev1.Node{}}
 	return s.open(r, listWatch(s.link, r, api.List, api.Watch), logger, &teller[*corev1.Node, model.Node]{
 		sink:    sink,
 		key:     func(n model.Name) any { return model.NodeKey{Name: n.Name} },

@@ -293,7 +293,7 @@ func TestSelectors(t *testing.T) {
 		for _, want := range []string{
 			"services labels=!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name fields=spec.clusterIP!=None",
 			"endpointslices labels=!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name fields=",
-			"nodes labels= fields=metadata.name=n1",
+			"nodes labels= fields=",
 		} {
 			if !asked[want] {
 				t.Errorf("not asked for %s, but for %v", want, asked)
