@@ -3,7 +3,7 @@
 //
 // Three maps interact:
 //
-//	claims   owner -> key -> wish     who wants what
+//	claims   owner -> put, keep       who wants what
 //	wanted   key -> claims            the same, turned round
 //	present  key -> spec              what the table is believed to hold
 //
@@ -14,7 +14,8 @@
 // costs the size of its owner's old and new wishes, whatever the size of the
 // table. Beliefs change in two ways only: an operation succeeded (DidPut,
 // DidDel) or a listing was observed (Observe). Wanting is never remembered as
-// having.
+// having. An operation that failed changes no belief but casts Doubt on it: the
+// key is pending until it was observed, whatever becomes of the wish.
 //
 // An owner either puts a key (it shall be in the table with this spec) or
 // keeps it (if it is there it stays as it is, if not it is not added). Keeping

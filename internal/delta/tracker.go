@@ -3,6 +3,7 @@ package delta
 import (
 	"iter"
 	"maps"
+	"slices"
 )
 
 // Tracker is the claims, beliefs and difference of one table, for owners O,
@@ -10,18 +11,41 @@ import (
 type Tracker[O, K, V comparable] struct {
 	less func(a, b O) bool
 
-	claims  map[O]map[K]wish[V]
-	wanted  map[K]map[O]wish[V]
+	claims  map[O]*claim[O, K, V]
+	wanted  map[K]claimants[O, K, V]
 	present map[K]V
 
-	puts map[K]V // pending writes, with the spec to write
+	puts map[K]struct{} // pending writes
 	dels map[K]struct{}
+
+	doubts map[K]struct{} // pending whatever is believed
 }
 
-// wish is what one owner wants of one key: the spec, or (keep) no change.
+// claim is what one owner wants. Its maps are never changed.
+type claim[O, K, V comparable] struct {
+	owner O
+	put   map[K]V
+	keep  map[K]struct{} // without those in put
+}
+
+// wish is what a claim says of one key: the spec, or (keep) no change.
 type wish[V comparable] struct {
 	spec V
 	keep bool
+}
+
+func (c *claim[O, K, V]) wish(k K) (w wish[V], any bool) {
+	if w.spec, any = c.put[k]; any {
+		return w, true
+	}
+	_, w.keep = c.keep[k]
+	return w, w.keep
+}
+
+// claimants are the claims on one key: nearly always one.
+type claimants[O, K, V comparable] struct {
+	one  *claim[O, K, V]
+	more []*claim[O, K, V]
 }
 
 // New makes an empty tracker. less orders owners: of several that put the same
@@ -29,64 +53,100 @@ type wish[V comparable] struct {
 func New[O, K, V comparable](less func(a, b O) bool) *Tracker[O, K, V] {
 	return &Tracker[O, K, V]{
 		less:    less,
-		claims:  map[O]map[K]wish[V]{},
-		wanted:  map[K]map[O]wish[V]{},
+		claims:  map[O]*claim[O, K, V]{},
+		wanted:  map[K]claimants[O, K, V]{},
 		present: map[K]V{},
-		puts:    map[K]V{},
+		puts:    map[K]struct{}{},
 		dels:    map[K]struct{}{},
+		doubts:  map[K]struct{}{},
 	}
 }
 
 // Claim replaces the wishes of owner: every key of put shall be present with
 // its spec; every key of keep stays as it is, present or not. A key in both is
 // put. Empty wishes release the owner. The result lists the keys that Claim
-// touched and that are pending now.
+// touched and that are pending now. put is kept and must not be changed.
 func (t *Tracker[O, K, V]) Claim(owner O, put map[K]V, keep iter.Seq[K]) []K {
-	next := make(map[K]wish[V], len(put))
+	c := t.claims[owner]
+	if c == nil {
+		c = &claim[O, K, V]{owner: owner}
+	}
+	old := *c
+	c.put, c.keep = put, nil
 	for k := range keep {
-		next[k] = wish[V]{keep: true}
+		if _, both := put[k]; both {
+			continue
+		}
+		if c.keep == nil {
+			c.keep = map[K]struct{}{}
+		}
+		c.keep[k] = struct{}{}
 	}
-	for k, v := range put {
-		next[k] = wish[V]{spec: v}
-	}
-
-	old := t.claims[owner]
-	if len(next) == 0 {
+	if len(c.put)+len(c.keep) == 0 {
 		delete(t.claims, owner)
 	} else {
-		t.claims[owner] = next
+		t.claims[owner] = c
 	}
+
 	var pending []K
-	for k := range old {
-		if _, stays := next[k]; !stays {
-			t.unwish(owner, k)
+	for k := range old.keys {
+		if _, stays := c.wish(k); !stays {
+			t.unwish(c, k)
 			pending = t.note(pending, k)
 		}
 	}
-	for k, w := range next {
-		if was, had := old[k]; !had || was != w {
-			t.wish(owner, k, w)
+	for k := range c.keys {
+		was, had := old.wish(k)
+		if !had {
+			t.wish(c, k)
+		}
+		if now, _ := c.wish(k); !had || was != now {
+			t.settle(k)
 		}
 		pending = t.note(pending, k)
 	}
 	return pending
 }
 
-func (t *Tracker[O, K, V]) wish(owner O, k K, w wish[V]) {
-	owners := t.wanted[k]
-	if owners == nil {
-		owners = make(map[O]wish[V], 1)
-		t.wanted[k] = owners
+// keys are the keys of a claim.
+func (c *claim[O, K, V]) keys(yield func(K) bool) {
+	for k := range c.put {
+		if !yield(k) {
+			return
+		}
 	}
-	owners[owner] = w
-	t.settle(k)
+	for k := range c.keep {
+		if !yield(k) {
+			return
+		}
+	}
 }
 
-func (t *Tracker[O, K, V]) unwish(owner O, k K) {
-	owners := t.wanted[k]
-	delete(owners, owner)
-	if len(owners) == 0 {
+func (t *Tracker[O, K, V]) wish(c *claim[O, K, V], k K) {
+	on := t.wanted[k]
+	if on.one == nil {
+		on.one = c
+	} else {
+		on.more = append(on.more, c)
+	}
+	t.wanted[k] = on
+}
+
+func (t *Tracker[O, K, V]) unwish(c *claim[O, K, V], k K) {
+	on := t.wanted[k]
+	switch last := len(on.more) - 1; {
+	case on.one != c:
+		on.more = slices.DeleteFunc(on.more, func(o *claim[O, K, V]) bool { return o == c })
+	case last < 0:
+		on.one = nil
+	default:
+		on.one = on.more[last]
+		on.more = slices.Delete(on.more, last, last+1)
+	}
+	if on.one == nil {
 		delete(t.wanted, k)
+	} else {
+		t.wanted[k] = on
 	}
 	t.settle(k)
 }
@@ -104,7 +164,7 @@ func (t *Tracker[O, K, V]) settle(k K) {
 	want, put, anyone := t.want(k)
 	switch {
 	case put && (!present || have != want):
-		t.puts[k] = want
+		t.puts[k] = struct{}{}
 		t.dels = drop(t.dels, k)
 	case !anyone && present:
 		t.dels[k] = struct{}{}
@@ -118,14 +178,18 @@ func (t *Tracker[O, K, V]) settle(k K) {
 // want is what the owners together want of a key: the spec to put, if one of
 // them puts it, and whether anyone wants it at all.
 func (t *Tracker[O, K, V]) want(k K) (spec V, put, anyone bool) {
-	var by O
-	for owner, w := range t.wanted[k] {
-		anyone = true
-		if !w.keep && (!put || t.less(owner, by)) {
-			spec, by, put = w.spec, owner, true
+	on := t.wanted[k]
+	if on.one == nil {
+		return spec, false, false
+	}
+	spec, put = on.one.put[k]
+	by := on.one.owner
+	for _, c := range on.more {
+		if v, puts := c.put[k]; puts && (!put || t.less(c.owner, by)) {
+			spec, by, put = v, c.owner, true
 		}
 	}
-	return spec, put, anyone
+	return spec, put, true
 }
 
 // drop deletes a key, and replaces a map that became empty: ranging over a Go
@@ -144,45 +208,78 @@ func drop[K comparable, V any](m map[K]V, k K) map[K]V {
 // DidPut records that a key was written.
 func (t *Tracker[O, K, V]) DidPut(k K, v V) {
 	t.present[k] = v
+	t.doubts = drop(t.doubts, k)
 	t.settle(k)
 }
 
 // DidDel records that a key was deleted.
 func (t *Tracker[O, K, V]) DidDel(k K) {
 	delete(t.present, k)
+	t.doubts = drop(t.doubts, k)
 	t.settle(k)
 }
 
+// Doubt records that writing a key failed: the belief about it stays, but the
+// write may have done its work, so the key is pending until it is observed or
+// written.
+func (t *Tracker[O, K, V]) Doubt(k K) { t.doubts[k] = struct{}{} }
+
+// Doubtful reports whether the belief about the key is in doubt.
+func (t *Tracker[O, K, V]) Doubtful(k K) bool {
+	_, doubtful := t.doubts[k]
+	return doubtful
+}
+
 // Observe takes a listing for the truth about the keys it covers, and counts
-// the beliefs it corrected: keys missing, unexpected or different.
-// A covered key that is not in listed is absent.
+// the beliefs it corrected that were not in doubt: keys missing, unexpected or
+// different. A covered key that is not in listed is absent.
 func (t *Tracker[O, K, V]) Observe(covers func(K) bool, listed map[K]V) (corrected int) {
+	correct := func(k K) {
+		if !t.Doubtful(k) {
+			corrected++
+		}
+	}
 	for k, v := range listed {
 		if have, ok := t.present[k]; !ok || have != v {
-			corrected++
+			correct(k)
 			t.DidPut(k, v)
 		}
 	}
 	for k := range t.present {
 		if _, ok := listed[k]; !ok && covers(k) {
-			corrected++
+			correct(k)
 			t.DidDel(k)
+		}
+	}
+	for k := range t.doubts {
+		if _, ok := listed[k]; ok || covers(k) {
+			delete(t.doubts, k)
 		}
 	}
 	return corrected
 }
 
-// Pending reports whether the key has to be written or deleted.
+// Pending reports whether the key has to be written, deleted or observed.
 func (t *Tracker[O, K, V]) Pending(k K) bool {
 	if _, ok := t.puts[k]; ok {
 		return true
 	}
-	_, ok := t.dels[k]
-	return ok
+	if _, ok := t.dels[k]; ok {
+		return true
+	}
+	return t.Doubtful(k)
 }
 
 // Puts are the keys to write, each with its spec.
-func (t *Tracker[O, K, V]) Puts() iter.Seq2[K, V] { return maps.All(t.puts) }
+func (t *Tracker[O, K, V]) Puts() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for k := range t.puts {
+			if spec, _, _ := t.want(k); !yield(k, spec) {
+				return
+			}
+		}
+	}
+}
 
 // Dels are the keys to delete.
 func (t *Tracker[O, K, V]) Dels() iter.Seq[K] { return maps.Keys(t.dels) }

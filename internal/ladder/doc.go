@@ -12,7 +12,8 @@
 //
 // Only gates are put in order. A gate is the key that gives others their
 // meaning: a virtual server for its destinations. What changes under a gate
-// that stands is claimed at once, whatever the state of the other tables.
+// that stands, be it from a former run, is claimed at once, whatever the state
+// of the other tables.
 //
 // A new wish starts again from the bottom with what was there before still
 // kept; a rung that it does not concern is passed without a claim. A claim that

@@ -1,11 +1,16 @@
 package ladder
 
-import "sluice.dev/sluice/internal/reconcile"
+import (
+	"slices"
+
+	"sluice.dev/sluice/internal/reconcile"
+)
 
 // Rung is one table as the ladder sees it: a *Table of whatever keys.
 type Rung[O comparable] interface {
 	// wait claims what may be written although the rungs below are not
-	// there yet: changes under gates that were admitted before.
+	// there yet: changes under gates that were admitted before, or that the
+	// table has from a former run.
 	wait(o O)
 	// hold admits and puts everything wished, and keeps what is to go.
 	hold(o O)
@@ -20,6 +25,8 @@ type Rung[O comparable] interface {
 	// sync allows deletions, and has the loop settle a claim of the given
 	// owner once it has gone through with them.
 	sync(o O)
+	// sweep has it settle another one when they have all been done.
+	sweep(o O)
 }
 
 // Ladder moves owners over rungs. See the package comment.
@@ -29,7 +36,7 @@ type Ladder[O comparable] struct {
 	base     O
 	based    bool
 	sweeper  O
-	syncing  int // the rung being synced, from the top; len(rungs): not begun
+	swept    []int // how many of its claims each rung's loop has settled
 }
 
 // climber is where one owner stands.
@@ -44,7 +51,7 @@ type climber struct {
 func New[O comparable](base, sweeper O, rungs ...Rung[O]) *Ladder[O] {
 	return &Ladder[O]{
 		rungs: rungs, climbers: map[O]*climber{},
-		base: base, sweeper: sweeper, syncing: len(rungs),
+		base: base, sweeper: sweeper, swept: make([]int, len(rungs)),
 	}
 }
 
@@ -101,7 +108,7 @@ func (l *Ladder[O]) arrive(o O) {
 func (l *Ladder[O]) Settled(rung int, done []reconcile.Settlement[O]) {
 	for _, s := range done {
 		if s.Owner == l.sweeper {
-			l.syncBelow(rung)
+			l.sweep(rung)
 			continue
 		}
 		l.rungs[rung].note(s)
@@ -114,13 +121,25 @@ func (l *Ladder[O]) Settled(rung int, done []reconcile.Settlement[O]) {
 // Sync allows the deletion of what nobody wants: to be called once, when every
 // owner has been started with what it wants. It goes from the top down, a rung
 // when the loop above has gone through its own, so that what a former run left
-// behind goes in order too.
-func (l *Ladder[O]) Sync() { l.syncBelow(l.syncing) }
+// behind goes in order too, and what cannot be deleted holds up nothing else.
+//
+// But the lowest rung is what says whose the rest is (package nodeport's sets
+// name our virtual servers) and what guards it: it waits until nothing is left
+// above.
+func (l *Ladder[O]) Sync() { l.rungs[len(l.rungs)-1].sync(l.sweeper) }
 
-func (l *Ladder[O]) syncBelow(rung int) {
-	if rung == l.syncing && rung > 0 {
-		l.syncing = rung - 1
-		l.rungs[l.syncing].sync(l.sweeper)
+// sweep goes on with the deletion of what nobody wants.
+func (l *Ladder[O]) sweep(rung int) {
+	l.swept[rung]++
+	if rung > 0 && l.swept[rung] == 1 {
+		if rung > 1 {
+			l.rungs[rung-1].sync(l.sweeper)
+		}
+		l.rungs[rung].sweep(l.sweeper)
+		return
+	}
+	if rung > 0 && slices.Min(l.swept[1:]) > 1 {
+		l.rungs[0].sync(l.sweeper)
 	}
 }
 

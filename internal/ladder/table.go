@@ -20,17 +20,18 @@ type Table[O, K, V comparable] struct {
 	owners map[O]*standing[K, V]
 }
 
-// standing is how far one owner's wishes have come into one table.
+// standing is how far one owner's wishes have come into one table. Its maps are
+// never changed: the loop has them too.
 type standing[K, V comparable] struct {
-	next     map[K]V        // what is wished now
-	held     map[K]V        // claimed before and no longer wished, not let go yet
-	admitted map[K]struct{} // gates that hold or done has put
+	next     map[K]V // what is wished now
+	held     map[K]V // claimed before and no longer wished, not let go yet
+	admitted map[K]V // what hold or done has put, with its gates
 	sent     reconcile.Claim[K, V]
 	settled  bool // sent has come true
 }
 
 // NewTable makes a rung. gate names the key under which a key stands: itself,
-// when it is a gate.
+// when it is a gate. Whoever wishes a key has to wish its gate too.
 func NewTable[O, K, V comparable](l Loop[O, K, V], gate func(K) K) *Table[O, K, V] {
 	return &Table[O, K, V]{loop: l, gate: gate, owners: map[O]*standing[K, V]{}}
 }
@@ -45,16 +46,25 @@ func (t *Table[O, K, V]) Set(o O, wish map[K]V) (changed bool) {
 	if maps.Equal(s.next, wish) {
 		return false
 	}
-	held := map[K]V{}
-	for _, was := range []map[K]V{s.held, s.next} {
+	var held map[K]V
+	for _, was := range [...]map[K]V{s.held, s.next} {
 		for k, v := range was {
 			if _, still := wish[k]; !still {
-				held[k] = v
+				held = with(held, k, v)
 			}
 		}
 	}
 	s.next, s.held = wish, held
 	return true
+}
+
+// with adds to a map, which is made when it is first needed: most are not.
+func with[K, V comparable](m map[K]V, k K, v V) map[K]V {
+	if m == nil {
+		m = map[K]V{}
+	}
+	m[k] = v
+	return m
 }
 
 func (t *Table[O, K, V]) standing(o O) *standing[K, V] {
@@ -68,58 +78,53 @@ func (t *Table[O, K, V]) standing(o O) *standing[K, V] {
 
 func (t *Table[O, K, V]) wait(o O) {
 	s := t.standing(o)
-	put, keep := map[K]V{}, t.gatesToGo(s)
-	for k, v := range s.next {
-		if _, admitted := s.admitted[t.gate(k)]; admitted {
-			put[k] = v
-		} else {
-			keep[k] = v
+	c := reconcile.Claim[K, V]{Keep: t.gatesToGo(s)}
+	if len(s.admitted) == 0 {
+		c.Under = s.next // nearly always
+	} else {
+		for k, v := range s.next {
+			if _, admitted := s.admitted[t.gate(k)]; admitted {
+				c.Put = with(c.Put, k, v)
+			} else {
+				c.Under = with(c.Under, k, v)
+			}
 		}
 	}
-	t.claim(o, s, put, keep)
+	t.claim(o, s, c)
 }
 
 func (t *Table[O, K, V]) hold(o O) {
 	s := t.standing(o)
-	t.admit(s)
-	t.claim(o, s, s.next, t.gatesToGo(s))
+	s.admitted = s.next
+	t.claim(o, s, reconcile.Claim[K, V]{Put: s.next, Keep: t.gatesToGo(s)})
 }
 
 func (t *Table[O, K, V]) done(o O) {
 	s := t.owners[o]
-	t.admit(s)
-	s.held = nil
-	t.claim(o, s, s.next, nil)
-}
-
-func (t *Table[O, K, V]) admit(s *standing[K, V]) {
-	s.admitted = make(map[K]struct{}, len(s.admitted))
-	for k := range s.next {
-		s.admitted[t.gate(k)] = struct{}{}
-	}
+	s.admitted, s.held = s.next, nil
+	t.claim(o, s, reconcile.Claim[K, V]{Put: s.next})
 }
 
 // gatesToGo are the held keys whose gate goes too. What goes from under a gate
 // that stays is let go at once.
-func (t *Table[O, K, V]) gatesToGo(s *standing[K, V]) map[K]V {
-	keep := map[K]V{}
+func (t *Table[O, K, V]) gatesToGo(s *standing[K, V]) (keep map[K]V) {
 	for k, v := range s.held {
 		if _, stays := s.next[t.gate(k)]; !stays {
-			keep[k] = v
+			keep = with(keep, k, v)
 		}
 	}
 	return keep
 }
 
 // claim tells the loop, unless it has been told just that.
-func (t *Table[O, K, V]) claim(o O, s *standing[K, V], put, keep map[K]V) {
-	if maps.Equal(put, s.sent.Put) && maps.Equal(keep, s.sent.Keep) {
+func (t *Table[O, K, V]) claim(o O, s *standing[K, V], c reconcile.Claim[K, V]) {
+	if maps.Equal(c.Put, s.sent.Put) && maps.Equal(c.Under, s.sent.Under) && maps.Equal(c.Keep, s.sent.Keep) {
 		return
 	}
 	t.claims++
-	s.sent = reconcile.Claim[K, V]{Version: t.claims, Put: put, Keep: keep}
-	s.settled = false
-	t.loop.Claim(o, s.sent)
+	c.Version = t.claims
+	s.sent, s.settled = c, false
+	t.loop.Claim(o, c)
 }
 
 func (t *Table[O, K, V]) settled(o O) bool { return t.owners[o].settled }
@@ -140,4 +145,9 @@ func (t *Table[O, K, V]) sync(o O) {
 	t.loop.Synced()
 	t.claims++
 	t.loop.Claim(o, reconcile.Claim[K, V]{Version: t.claims})
+}
+
+func (t *Table[O, K, V]) sweep(o O) {
+	t.claims++
+	t.loop.Claim(o, reconcile.Claim[K, V]{Version: t.claims, Sweep: true})
 }

@@ -11,6 +11,12 @@ type Claim[K, V comparable] struct {
 	// Keep are keys that stay as they are, present or not. Only the keys
 	// count; the specs are there so that an owner can keep what it once put.
 	Keep map[K]V
+	// Under are keys that are put if their gate (Options.GateOf) is present
+	// when the claim is taken in, and else kept; the gates among them are kept.
+	Under map[K]V
+	// Sweep has the Settlement wait until all is gone that nobody wanted when
+	// the claim was taken in.
+	Sweep bool
 }
 
 // Settlement says that a table is as an owner's claim wants it.

@@ -22,6 +22,9 @@ type Options[O, K comparable] struct {
 	Less func(a, b O) bool
 	// Gates says which keys a Settlement waits for; nil: all.
 	Gates func(K) bool
+	// GateOf is the key that gives another one its meaning; see Claim.Under.
+	// Nil: a key's own.
+	GateOf func(K) K
 	// Settled is told which claims have come true. It is called from the
 	// loop's goroutine and must not block.
 	Settled func([]Settlement[O])
@@ -71,6 +74,9 @@ func NewLoop[O, K, V comparable](target Target[K, V], opts Options[O, K]) *Loop[
 	}
 	if opts.Gates == nil {
 		opts.Gates = func(K) bool { return true }
+	}
+	if opts.GateOf == nil {
+		opts.GateOf = func(k K) K { return k }
 	}
 	if opts.Settled == nil {
 		opts.Settled = func([]Settlement[O]) {}
@@ -184,20 +190,61 @@ func (l *Loop[O, K, V]) take() {
 	claims, synced := l.inbox.take()
 	l.synced = synced
 	for owner, c := range claims {
-		pending := l.tracker.Claim(owner, c.Put, maps.Keys(c.Keep))
+		put, keep := l.resolve(c)
+		pending := l.tracker.Claim(owner, put, keep)
 		w := l.waiting[owner]
 		w.version = c.Version
-		if w.keys == nil {
-			w.keys = make(map[K]struct{}, len(pending))
-		}
 		for _, k := range pending {
-			w.keys[k] = struct{}{}
-		}
-		l.waiting[owner] = w
-		for k := range w.keys {
+			w.await(k, l.opts.Gates)
 			if f, failing := l.failing[k]; failing {
 				f.next = time.Time{} // what failed may have been mended
 				l.failing[k] = f
+			}
+		}
+		l.waiting[owner] = w
+	}
+	for owner, c := range claims {
+		if w := l.waiting[owner]; c.Sweep {
+			for k := range l.tracker.Dels() {
+				w.await(k, l.opts.Gates)
+			}
+			l.waiting[owner] = w
+		}
+	}
+}
+
+// await adds a key to those that a claim waits for, if it is a gate.
+func (w *waiting[K]) await(k K, gates func(K) bool) {
+	if !gates(k) {
+		return
+	}
+	if w.keys == nil {
+		w.keys = map[K]struct{}{}
+	}
+	w.keys[k] = struct{}{}
+}
+
+// resolve says which of a claim's keys are put: those whose gates are there
+// too. All others are kept.
+func (l *Loop[O, K, V]) resolve(c Claim[K, V]) (put map[K]V, keep iter.Seq[K]) {
+	put = c.Put
+	for k, v := range c.Under {
+		gate := l.opts.GateOf(k)
+		if _, there := l.tracker.Present(gate); !there || k == gate {
+			continue
+		}
+		if len(put) == len(c.Put) { // the claim's own map is not to be changed
+			put = make(map[K]V, len(c.Put)+len(c.Under))
+			maps.Copy(put, c.Put)
+		}
+		put[k] = v
+	}
+	return put, func(yield func(K) bool) {
+		for _, keys := range [...]map[K]V{c.Keep, c.Under} {
+			for k := range keys {
+				if !yield(k) {
+					return
+				}
 			}
 		}
 	}
@@ -230,7 +277,7 @@ func (l *Loop[O, K, V]) apply(ctx context.Context) {
 }
 
 func (l *Loop[O, K, V]) due(now time.Time) Change[K, V] {
-	var c Change[K, V]
+	c := Change[K, V]{Puts: make([]Put[K, V], 0, l.tracker.Counts().Puts)}
 	for k, v := range l.tracker.Puts() {
 		if l.failing[k].next.After(now) {
 			continue
@@ -273,6 +320,8 @@ func (l *Loop[O, K, V]) written(k K, err error, now time.Time) bool {
 	f.err, f.tries = err, f.tries+1
 	f.next = now.Add(l.backoff(f.tries))
 	l.failing[k] = f
+	delete(l.deferred, k) // when to ask again is the failure's now
+	l.tracker.Doubt(k)
 	return false
 }
 
@@ -297,20 +346,23 @@ func (l *Loop[O, K, V]) relist(ctx context.Context) {
 	}
 	l.busy()
 	err := l.observe(ctx, suspects)
-	l.noteListing(err)
 	for _, k := range suspects {
+		if err == nil && !l.tracker.Doubtful(k) {
+			continue
+		}
 		f := l.failing[k]
 		if err != nil {
-			f.tries++
-			f.next = now.Add(l.backoff(f.tries))
-			l.failing[k] = f
+			f.err = err // the listing's failure is theirs, and ends with them
 		}
+		f.tries++
+		f.next = now.Add(l.backoff(f.tries))
+		l.failing[k] = f
 	}
 }
 
-// prune forgets the failures and deferments of keys that are as wanted now:
-// nobody wants them any more, somebody wants them again, or they had been
-// written after all.
+// prune forgets the failures and deferments of keys that are as wanted now, and
+// known to be: nobody wants them any more, somebody wants them again, or they
+// had been written after all.
 func (l *Loop[O, K, V]) prune() {
 	for k := range l.deferred {
 		if _, wanted := l.tracker.Wanted(k); wanted || !l.tracker.Pending(k) {
@@ -346,11 +398,11 @@ func (l *Loop[O, K, V]) untilRetry() (<-chan time.Time, func() bool) {
 	return t.C, t.Stop
 }
 
-// retriable reports whether a failing key may be tried again at all: a
-// deletion has to wait for the sources.
+// retriable reports whether a failing key may be listed and tried again at
+// all: a deletion has to wait for the sources.
 func (l *Loop[O, K, V]) retriable(k K) bool {
 	_, wanted := l.tracker.Wanted(k)
-	return wanted || l.synced
+	return wanted || l.synced || l.tracker.Doubtful(k)
 }
 
 // settle tells which waiting claims have come true.
@@ -358,7 +410,7 @@ func (l *Loop[O, K, V]) settle() {
 	var settled []Settlement[O]
 	for owner, w := range l.waiting {
 		for k := range w.keys {
-			if !l.tracker.Pending(k) || !l.opts.Gates(k) {
+			if !l.tracker.Pending(k) {
 				delete(w.keys, k)
 			}
 		}
