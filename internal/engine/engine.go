@@ -90,10 +90,9 @@ func New(opts Options) *Engine {
 		unsynced: opts.Sources,
 		reported: map[model.Name]map[model.Problem]struct{}{},
 	}
-	rules := newLoop(e, rulesRung, "netfilter", opts.Targets.Rules, nil)
-	servers := newLoop(e, serversRung, "ipvs", opts.Targets.Servers,
-		func(k ipvs.Key) bool { return k == serverOf(k) })
-	addresses := newLoop(e, addressesRung, "vip", opts.Targets.Addresses, nil)
+	rules := newLoop(e, rulesRung, "netfilter", opts.Targets.Rules, self)
+	servers := newLoop(e, serversRung, "ipvs", opts.Targets.Servers, serverOf)
+	addresses := newLoop(e, addressesRung, "vip", opts.Targets.Addresses, self)
 	e.loops = []tableLoop{rules, servers, addresses}
 
 	e.rules = ladder.NewTable(rules, self[netfilter.Key])
@@ -103,11 +102,12 @@ func New(opts Options) *Engine {
 	return e
 }
 
-func newLoop[K, V comparable](e *Engine, rung int, name string, target reconcile.Target[K, V], gates func(K) bool) *reconcile.Loop[Owner, K, V] {
+func newLoop[K, V comparable](e *Engine, rung int, name string, target reconcile.Target[K, V], gate func(K) K) *reconcile.Loop[Owner, K, V] {
 	return reconcile.NewLoop(target, reconcile.Options[Owner, K]{
 		Name:    name,
 		Less:    less,
-		Gates:   gates,
+		Gates:   func(k K) bool { return k == gate(k) },
+		GateOf:  gate,
 		Settled: func(s []reconcile.Settlement[Owner]) { e.inbox.settled(rung, s) },
 		Audit:   e.opts.Audit,
 		Log:     e.opts.Log,
