@@ -1,0 +1,71 @@
+//go:build lab
+
+package services
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"sluice.dev/sluice/e2e/topo"
+)
+
+// TestDelete: a deleted Service leaves nothing in any table, and nobody behind
+// its addresses.
+func TestDelete(t *testing.T) {
+	w := enter(t)
+	was := map[*node]state{}
+	for _, n := range w.nodes {
+		was[n] = n.mustState(t)
+	}
+	a := w.create(t, "deleted", ready(w.web[:3]...), everything)
+	a.balance(t, balancerIPs...)
+	w.follows(t, a)
+	node1 := w.nodes[0]
+	answers(t, w.near, topo.TCP, a.at(t, node1, clusterIP, "tcp", w.near.V4), w.web[:3], nil)
+	for _, n := range w.nodes {
+		// Addresses come last, see follows.
+		await(t, 5*time.Second, func() error {
+			st, err := n.state()
+			if err != nil {
+				return err
+			}
+			for _, f := range a.frontends(n) {
+				if !st.has("ipset", f.at.Addr().String()) {
+					return fmt.Errorf("%s: %s is in no set", n.Name, f.at.Addr())
+				}
+				if !st.has("local routes", f.at.Addr().String()) {
+					return fmt.Errorf("%s: %s is not routed", n.Name, f.at.Addr())
+				}
+			}
+			return nil
+		})
+	}
+	a.remove(t)
+	for _, n := range w.nodes {
+		await(t, 10*time.Second, func() error { return was[n].same(n) })
+	}
+	for _, f := range a.frontends(node1) {
+		if f.protocol != corev1.ProtocolTCP || f.port.Name == "http" {
+			continue
+		}
+		for _, from := range []*topo.Host{w.near, node1.Host} {
+			silent(t, from, topo.TCP, f.at)
+		}
+	}
+}
+
+// has reports whether one of a tool's lines has a word.
+func (s state) has(tool, word string) bool {
+	for _, line := range s[tool] {
+		for _, w := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" ,/\\", r) }) {
+			if w == word {
+				return true
+			}
+		}
+	}
+	return false
+}
