@@ -166,7 +166,8 @@ func TestBadEndpoints(t *testing.T) {
 			row.change(s)
 			api := w.api.DiscoveryV1().EndpointSlices(namespace)
 			if _, err := api.Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
-				t.Skipf("the API server does not let it through: %v", err)
+				t.Logf("the API server does not let it through: %v", err)
+				return
 			}
 			gone := sync.OnceFunc(func() {
 				must(t, api.Delete(context.Background(), s.Name, metav1.DeleteOptions{}))
