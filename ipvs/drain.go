@@ -12,8 +12,14 @@ import (
 // connections at most.
 const DefaultDrain = 15 * time.Minute
 
-// drainCheck is how often a draining destination's connections are counted.
-const drainCheck = time.Second
+const (
+	// drainCheck is how often a draining destination's connections are counted.
+	drainCheck = time.Second
+	// drainUDP is how long a leaving destination of UDP stays, for answers
+	// that are under way: with the destination go its connection entries, and
+	// an answer without one reaches nobody.
+	drainUDP = 500 * time.Millisecond
+)
 
 // step is what to do next with a destination that is to be deleted.
 type step uint8
@@ -24,26 +30,25 @@ const (
 	remove
 )
 
-// drain says what to do next with a destination that is to be deleted. It is a
-// pure function of what the kernel reports, so that a restart goes on where
-// the former run ended.
+// drain says what to do next with a destination that is to be deleted and has
+// been leaving for some time, at most limit. It is a pure function of what the
+// kernel reports, so that a restart goes on where the former run ended.
 //
-//	UDP                              remove: it has no connections to wait for, and a
-//	                                 sender that never pauses would keep it for ever
-//	weight above 0                   quiesce, then look again
-//	weight 0, no connections         remove
-//	weight 0, past the deadline      remove
-//	weight 0, connections            wait
+//	weight above 0                      quiesce, then look again
+//	UDP, leaving for half a second      remove: it has no connections to wait for, and a
+//	                                    sender that never pauses would keep it for ever
+//	no connections, or past the limit   remove
+//	connections                         wait
 //
 // The kernel counts connections in TIME_WAIT as inactive; they are waited for
 // too, because a packet of one would be refused once the destination is gone.
-func drain(d DestinationEntry, protocol model.Protocol, left time.Duration) step {
+func drain(d DestinationEntry, protocol model.Protocol, leaving, limit time.Duration) step {
 	switch {
-	case protocol == model.UDP:
-		return remove
 	case d.Spec.Weight > 0:
 		return quiesce
-	case d.Active+d.Inactive == 0 || left <= 0:
+	case protocol == model.UDP && leaving < drainUDP:
+		return wait
+	case protocol == model.UDP, d.Active+d.Inactive == 0, leaving >= limit:
 		return remove
 	}
 	return wait
@@ -57,7 +62,7 @@ func (w *writer) drain(leaving []Key, now time.Time) (idle []Command) {
 	var quiet []Command
 	entries := w.read(leaving)
 	for _, k := range leaving {
-		if d, there := entries[k]; there && drain(d, k.Protocol, 0) == quiesce {
+		if d, there := entries[k]; there && d.Spec.Weight > 0 {
 			d.Spec.Weight = 0
 			quiet = append(quiet, Command{Op: Change, Key: k, Spec: Spec{Destination: d.Spec}})
 		}
@@ -74,14 +79,18 @@ func (w *writer) drain(leaving []Key, now time.Time) (idle []Command) {
 		if w.failed[k] != nil {
 			continue
 		}
-		until, draining := w.target.draining[k]
+		since, draining := w.target.draining[k]
 		if !draining {
-			until = now.Add(w.target.opts.Drain)
-			w.target.draining[k] = until
+			since = now
+			w.target.draining[k] = since
 		}
 		d, there := entries[k]
-		if there && drain(d, k.Protocol, until.Sub(now)) != remove {
-			w.failed[k] = &reconcile.Deferred[Spec]{Spec: Spec{Destination: d.Spec}, After: drainCheck}
+		if there && drain(d, k.Protocol, now.Sub(since), w.target.opts.Drain) != remove {
+			later := &reconcile.Deferred[Spec]{Spec: Spec{Destination: d.Spec}, After: drainCheck}
+			if k.Protocol == model.UDP {
+				later.After = drainUDP
+			}
+			w.failed[k] = later
 			continue
 		}
 		idle = append(idle, Command{Op: Delete, Key: k})
@@ -89,15 +98,11 @@ func (w *writer) drain(leaving []Key, now time.Time) (idle []Command) {
 	return idle
 }
 
-// read is what the kernel reports of leaving destinations. Those of UDP are
-// not looked at: they go whatever their connections.
+// read is what the kernel reports of leaving destinations.
 func (w *writer) read(leaving []Key) map[Key]DestinationEntry {
 	entries := make(map[Key]DestinationEntry)
 	looked := make(map[VirtualServer]error)
 	for _, k := range leaving {
-		if k.Protocol == model.UDP {
-			continue
-		}
 		err, done := looked[k.VirtualServer]
 		if !done {
 			err = w.readServer(k.VirtualServer, entries)

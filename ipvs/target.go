@@ -23,7 +23,7 @@ type TargetOptions struct {
 type Target struct {
 	handle   Handle
 	opts     TargetOptions
-	draining map[Key]time.Time // leaving destinations, and until when they may stay
+	draining map[Key]time.Time // leaving destinations, and since when
 }
 
 var _ reconcile.Target[Key, Spec] = (*Target)(nil)
