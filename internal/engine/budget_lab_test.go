@@ -29,9 +29,9 @@ type node struct {
 	stop         func()
 }
 
-// startNode starts an engine over the real tables. It is told that it is
-// synced when its two sources say so.
-func startNode(tb testing.TB) *node {
+// startNode starts an engine over the real tables, seen through a wrapper if
+// one is given. It is told that it is synced when its two sources say so.
+func startNode(tb testing.TB, through ...func(engine.Targets) engine.Targets) *node {
 	tb.Helper()
 	n := &node{}
 	var err error
@@ -50,6 +50,10 @@ func startNode(tb testing.TB) *node {
 	n.device, err = vip.Dial("sluice0")
 	must(err)
 	families := []model.Family{model.IPv4, model.IPv6}
+	targets := n.targets(families)
+	for _, wrap := range through {
+		targets = wrap(targets)
+	}
 	n.engine = engine.New(engine.Options{
 		Store: model.StoreOptions{NodeName: "node1", NodePorts: func(a []netip.Addr) []netip.Addr {
 			return nodeport.Select(a, nil)
@@ -57,17 +61,7 @@ func startNode(tb testing.TB) *node {
 		Sources:  2,
 		Families: families,
 		Static:   nodeport.Static(nodeport.Config{Families: families, ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}),
-		Targets: engine.Targets{
-			Rules: netfilter.New(netfilter.Options{Runner: n.rules, Sets: n.rules, Families: families}),
-			Servers: ipvs.NewTarget(n.servers, ipvs.TargetOptions{Ours: func(ctx context.Context) (func(ipvs.VirtualServer) bool, error) {
-				named, err := nodeport.Frontends(ctx, n.owned)
-				return func(vs ipvs.VirtualServer) bool {
-					_, ours := named[model.FrontendKey{Addr: vs.Addr, Protocol: vs.Protocol}]
-					return ours
-				}, err
-			}}),
-			Addresses: vip.New(n.device),
-		},
+		Targets:  targets,
 		Patience: time.Hour,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -87,6 +81,21 @@ func startNode(tb testing.TB) *node {
 	}
 	tb.Cleanup(n.stop)
 	return n
+}
+
+// targets are the tables, wired as cmd/sluice does it.
+func (n *node) targets(families []model.Family) engine.Targets {
+	return engine.Targets{
+		Rules: netfilter.New(netfilter.Options{Runner: n.rules, Sets: n.rules, Families: families}),
+		Servers: ipvs.NewTarget(n.servers, ipvs.TargetOptions{Ours: func(ctx context.Context) (func(ipvs.VirtualServer) bool, error) {
+			named, err := nodeport.Frontends(ctx, n.owned)
+			return func(vs ipvs.VirtualServer) bool {
+				_, ours := named[model.FrontendKey{Addr: vs.Addr, Protocol: vs.Protocol}]
+				return ours
+			}, err
+		}}),
+		Addresses: vip.New(n.device),
+	}
 }
 
 // nodeAddr is this node's address, on the loopback device of the lab.

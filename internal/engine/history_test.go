@@ -447,6 +447,7 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 			if way%2 == 0 {
 				r.tell(synced)
 			}
+			time.Sleep(time.Second) // destinations of UDP leave in half a second
 			synctest.Wait()
 			what := fmt.Sprintf("seed %d way %d", seed, way)
 			w.orderly(t, what)

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"iter"
 	"time"
 )
@@ -37,16 +38,16 @@ func (a *audit[K, V]) due() <-chan time.Time {
 
 // auditStep reads one section and counts as drift what it corrects. It reports
 // whether the audit is over.
-func (l *Loop[O, K, V]) auditStep(a *audit[K, V]) (over bool) {
+func (l *Loop[O, K, V]) auditStep(ctx context.Context, a *audit[K, V]) (over bool) {
 	l.busy()
 	section, err, more := a.next()
 	if err != nil {
-		l.noteListing(err)
+		l.noteListing(ctx, err)
 		a.stop()
 		return true
 	}
 	if !more {
-		l.noteListing(nil)
+		l.noteListing(ctx, nil)
 		l.counters.Audits++
 		a.stop()
 		return true

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +59,7 @@ type Loop[O, K, V comparable] struct {
 // its own, and those that an earlier claim let go and that are still there.
 type waiting[K comparable] struct {
 	version uint64
-	keys    map[K]struct{}
+	keys    []K
 }
 
 // NewLoop makes a loop over a target. It does nothing before Run.
@@ -129,7 +130,7 @@ func (l *Loop[O, K, V]) Run(ctx context.Context) {
 		case <-audits.C:
 			audit.begin()
 		case <-audit.due():
-			if l.auditStep(&audit) {
+			if l.auditStep(ctx, &audit) {
 				audits.Reset(l.untilAudit())
 			}
 		}
@@ -147,7 +148,7 @@ func (l *Loop[O, K, V]) start(ctx context.Context) bool {
 	for {
 		l.busy()
 		err := l.observe(ctx, nil)
-		l.noteListing(err)
+		l.noteListing(ctx, err)
 		l.counters.Listed = err == nil
 		l.publish()
 		if err == nil {
@@ -172,8 +173,10 @@ func (l *Loop[O, K, V]) observe(ctx context.Context, only []K) error {
 	return ctx.Err() // a sequence cut short by ctx is no whole listing
 }
 
-func (l *Loop[O, K, V]) noteListing(err error) {
+func (l *Loop[O, K, V]) noteListing(ctx context.Context, err error) {
 	switch {
+	case ctx.Err() != nil:
+		return // we are being stopped: the listing was cut short
 	case err == nil:
 		l.listing = failure{}
 		return
@@ -194,8 +197,8 @@ func (l *Loop[O, K, V]) take() {
 		pending := l.tracker.Claim(owner, put, keep)
 		w := l.waiting[owner]
 		w.version = c.Version
+		w.keys = l.await(w.keys, slices.Values(pending))
 		for _, k := range pending {
-			w.await(k, l.opts.Gates)
 			if f, failing := l.failing[k]; failing {
 				f.next = time.Time{} // what failed may have been mended
 				l.failing[k] = f
@@ -205,27 +208,27 @@ func (l *Loop[O, K, V]) take() {
 	}
 	for owner, c := range claims {
 		if w := l.waiting[owner]; c.Sweep {
-			for k := range l.tracker.Dels() {
-				w.await(k, l.opts.Gates)
-			}
+			w.keys = l.await(w.keys, l.tracker.Dels())
 			l.waiting[owner] = w
 		}
 	}
 }
 
-// await adds a key to those that a claim waits for, if it is a gate.
-func (w *waiting[K]) await(k K, gates func(K) bool) {
-	if !gates(k) {
-		return
+// await adds more keys, each of them once, to those that a claim waits for.
+func (l *Loop[O, K, V]) await(keys []K, more iter.Seq[K]) []K {
+	before := keys // few: what earlier claims of the owner left
+	for k := range more {
+		if l.opts.Gates(k) && !slices.Contains(before, k) {
+			keys = append(keys, k)
+		}
 	}
-	if w.keys == nil {
-		w.keys = map[K]struct{}{}
-	}
-	w.keys[k] = struct{}{}
+	return keys
 }
 
-// resolve says which of a claim's keys are put: those whose gates are there
-// too. All others are kept.
+// resolve says what becomes of a claim's keys that depend on their gates: they
+// are put where the gate is there. The others are kept; but what is absent
+// needs no keeping, and nearly all of it is when a node starts for the first
+// time.
 func (l *Loop[O, K, V]) resolve(c Claim[K, V]) (put map[K]V, keep iter.Seq[K]) {
 	put = c.Put
 	for k, v := range c.Under {
@@ -240,11 +243,14 @@ func (l *Loop[O, K, V]) resolve(c Claim[K, V]) (put map[K]V, keep iter.Seq[K]) {
 		put[k] = v
 	}
 	return put, func(yield func(K) bool) {
-		for _, keys := range [...]map[K]V{c.Keep, c.Under} {
-			for k := range keys {
-				if !yield(k) {
-					return
-				}
+		for k := range c.Keep {
+			if !yield(k) {
+				return
+			}
+		}
+		for k := range c.Under {
+			if _, there := l.tracker.Present(k); (there || l.tracker.Doubtful(k)) && !yield(k) {
+				return
 			}
 		}
 	}
@@ -409,19 +415,21 @@ func (l *Loop[O, K, V]) retriable(k K) bool {
 func (l *Loop[O, K, V]) settle() {
 	var settled []Settlement[O]
 	for owner, w := range l.waiting {
-		for k := range w.keys {
-			if !l.tracker.Pending(k) {
-				delete(w.keys, k)
-			}
-		}
+		w.keys = slices.DeleteFunc(w.keys, func(k K) bool { return !l.tracker.Pending(k) })
 		if len(w.keys) == 0 {
 			settled = append(settled, Settlement[O]{Owner: owner, Version: w.version})
 			delete(l.waiting, owner)
+			continue
 		}
+		l.waiting[owner] = w
 	}
-	if len(settled) > 0 {
-		l.opts.Settled(settled)
+	if len(settled) == 0 {
+		return
 	}
+	if len(l.waiting) == 0 {
+		l.waiting = map[O]waiting[K]{} // one that was large is slow to range over
+	}
+	l.opts.Settled(settled)
 }
 
 func (l *Loop[O, K, V]) untilAudit() time.Duration {
