@@ -4,6 +4,7 @@ package services
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,10 +62,9 @@ func TestDelete(t *testing.T) {
 // has reports whether one of a tool's lines has a word.
 func (s state) has(tool, word string) bool {
 	for _, line := range s[tool] {
-		for _, w := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" ,/\\", r) }) {
-			if w == word {
-				return true
-			}
+		words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" ,/\\", r) })
+		if slices.Contains(words, word) {
+			return true
 		}
 	}
 	return false

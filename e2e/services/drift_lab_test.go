@@ -26,6 +26,7 @@ func TestDrift(t *testing.T) {
 		"WEB4", w.web[0].V4.String()+":8080", "WEB6", "["+w.web[0].V6.String()+"]:8080",
 	)
 	drift := func(t *testing.T) float64 {
+		t.Helper()
 		keys, err := n.agent.Metric(t.Context(), "sluice_table_drift_total", nil)
 		must(t, err)
 		return keys

@@ -36,6 +36,7 @@ const patience = 10 * time.Second
 
 // ask is Host.Ask with patience.
 func ask(t *testing.T, from *topo.Host, protocol string, to netip.AddrPort) (topo.Answer, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	return from.Ask(ctx, protocol, to)
@@ -115,8 +116,9 @@ type load struct {
 	worst  time.Duration
 }
 
-// run starts a load. Each ask may take its time, but none may fail.
+// runLoad starts a load. Each ask may take its time, but none may fail.
 func runLoad(t *testing.T, name string, ask func(context.Context) (topo.Answer, error)) *load {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	l := &load{name: name, stop: stop, done: make(chan struct{}), seen: map[string]int{}}
 	go func() {

@@ -239,7 +239,7 @@ func (w *world) close() error {
 	if w.Topology == nil {
 		return nil
 	}
-	return w.Topology.Close()
+	return w.Close()
 }
 
 // enter is how a test begins. When it ends the world must be as it was: no
