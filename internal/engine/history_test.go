@@ -386,7 +386,7 @@ func (w *world) connect(some func() bool, active uint32) {
 // counts.
 func seeds(t *testing.T, f func(t *testing.T, seed uint64)) {
 	t.Helper()
-	n := uint64(60)
+	n := uint64(40)
 	if testing.Short() {
 		n = 10
 	}

@@ -338,7 +338,6 @@ type sight struct {
 	guarded   map[netip.Addr]bool
 	servers   map[ipvs.VirtualServer]bool
 	delivered map[netip.Addr]bool
-	jumps     int
 }
 
 // look reads the state of all tables.
@@ -346,7 +345,7 @@ func (w *world) look() sight {
 	w.looking = true
 	defer func() { w.looking = false }()
 	ctx := context.Background()
-	s := sight{map[string]bool{}, map[netip.Addr]bool{}, map[ipvs.VirtualServer]bool{}, map[netip.Addr]bool{}, 0}
+	s := sight{map[string]bool{}, map[netip.Addr]bool{}, map[ipvs.VirtualServer]bool{}, map[netip.Addr]bool{}}
 	named, err := nodeport.Frontends(ctx, w.filter)
 	if err != nil {
 		panic(err)
@@ -376,8 +375,12 @@ func (w *world) look() sight {
 	for _, r := range l.Routes {
 		s.delivered[r.Addr] = true
 	}
-	s.jumps = strings.Count(w.filter.Dump(), "-j SLUICE-")
 	return s
+}
+
+// ruled reports whether every jump to our chains stands.
+func (w *world) ruled() bool {
+	return strings.Count(w.filter.Dump(), "-j SLUICE-") >= w.families*jumps
 }
 
 func frontend(a netip.AddrPort, p model.Protocol) string { return a.String() + " " + p.String() }
@@ -410,7 +413,7 @@ func (w *world) judge(was, is sight) {
 		if f := frontend(vs.Addr, vs.Protocol); !is.members[f] && (was.members[f] || !was.servers[vs]) {
 			bad("virtual server %s is there and no set names it", vs)
 		}
-		if !was.servers[vs] && is.jumps < w.families*jumps {
+		if !was.servers[vs] && !w.ruled() {
 			bad("virtual server %s came before the rules", vs)
 		}
 	}
