@@ -206,10 +206,11 @@ func requests(t *testing.T, from *topo.Host, protocol string, to netip.AddrPort)
 	return runLoad(t, fmt.Sprintf("%s requests from %s to %s", protocol, from.Name, to), func(ctx context.Context) (topo.Answer, error) {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		if protocol == topo.SCTP {
+		if protocol == topo.SCTP || protocol == topo.UDP {
 			// The kernel takes a port at random, maybe that of a connection
-			// of a moment ago; IPVS then drops the first packet, and SCTP
-			// waits three seconds before it sends another.
+			// of a moment ago; when its endpoint has just gone, IPVS drops
+			// the first packet. SCTP waits three seconds before it sends
+			// another, and nobody repeats a datagram here.
 			port++
 			source = netip.AddrPortFrom(from.Addr(to.Addr()), port)
 		}
