@@ -155,10 +155,11 @@ func (s *Store) candidates(name Name, k endpointsKey) []candidate {
 	return slices.SortedFunc(maps.Values(best), func(a, b candidate) int { return a.addr.Compare(b.addr) })
 }
 
-// rank orders records of one address: more is better.
+// rank orders records of one address, so that no two that differ in use are
+// equal: more is better.
 func (c candidate) rank() int {
 	rank := 0
-	for i, good := range []bool{c.Serving, c.Ready, c.local} {
+	for i, good := range []bool{c.Terminating, c.Serving, c.Ready, c.local} {
 		if good {
 			rank += 1 << i
 		}

@@ -112,6 +112,11 @@ func TestEndpointChoice(t *testing.T) {
 				slice("a", "web", ep("10.1.0.1", "node1", "")),
 				slice("b", "web", ep("10.1.0.1", "node1", "rs"))},
 			"[10.1.0.1] [10.1.0.1]"},
+		"one address in two slices, in use in one of them": {
+			[]EndpointSlice{
+				slice("a", "web", ep("10.1.0.1", "node1", "s")),
+				slice("b", "web", ep("10.1.0.1", "node1", "st"))},
+			"[10.1.0.1(leaving)] [10.1.0.1(leaving)]"},
 		"another Service's slice": {
 			[]EndpointSlice{slice("a", "other", ep("10.1.0.1", "node1", "rs"))}, "[] []"},
 		"a slice of the other family": {
