@@ -106,7 +106,6 @@ func newLoop[K, V comparable](e *Engine, rung int, name string, target reconcile
 	return reconcile.NewLoop(target, reconcile.Options[Owner, K]{
 		Name:    name,
 		Less:    less,
-		Gates:   func(k K) bool { return k == gate(k) },
 		GateOf:  gate,
 		Settled: func(s []reconcile.Settlement[Owner]) { e.inbox.settled(rung, s) },
 		Audit:   e.opts.Audit,

@@ -98,9 +98,9 @@ func newWorld(t *testing.T, present ...string) *world {
 			w.tables[i][k] = "v"
 		}
 		l := reconcile.NewLoop(side{w, i}, reconcile.Options[string, string]{
-			Name:  fmt.Sprint("table", i),
-			Less:  func(a, b string) bool { return a < b },
-			Gates: func(k string) bool { return gateOf(k) == k },
+			Name:   fmt.Sprint("table", i),
+			Less:   func(a, b string) bool { return a < b },
+			GateOf: gateOf,
 			Settled: func(s []reconcile.Settlement[string]) {
 				w.reports <- func() { w.ladder.Settled(i, s) }
 			},

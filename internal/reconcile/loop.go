@@ -21,10 +21,9 @@ type Options[O, K comparable] struct {
 	Name string
 	// Less orders owners; see delta.New.
 	Less func(a, b O) bool
-	// Gates says which keys a Settlement waits for; nil: all.
-	Gates func(K) bool
 	// GateOf is the key that gives another one its meaning; see Claim.Under.
-	// Nil: a key's own.
+	// A Settlement waits for gates only: the keys that are their own. Nil:
+	// every key is.
 	GateOf func(K) K
 	// Settled is told which claims have come true. It is called from the
 	// loop's goroutine and must not block.
@@ -72,9 +71,6 @@ func NewLoop[O, K, V comparable](target Target[K, V], opts Options[O, K]) *Loop[
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
-	}
-	if opts.Gates == nil {
-		opts.Gates = func(K) bool { return true }
 	}
 	if opts.GateOf == nil {
 		opts.GateOf = func(k K) K { return k }
@@ -218,7 +214,7 @@ func (l *Loop[O, K, V]) take() {
 func (l *Loop[O, K, V]) await(keys []K, more iter.Seq[K]) []K {
 	before := keys // few: what earlier claims of the owner left
 	for k := range more {
-		if l.opts.Gates(k) && !slices.Contains(before, k) {
+		if l.opts.GateOf(k) == k && !slices.Contains(before, k) {
 			keys = append(keys, k)
 		}
 	}

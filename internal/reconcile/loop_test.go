@@ -265,7 +265,7 @@ func TestSettlementsComeWhenTheGatingKeysAreDone(t *testing.T) {
 		}
 		var settled []Settlement[string]
 		l := running(t, target, Options[string, int]{
-			Gates:   func(k int) bool { return k < 200 },
+			GateOf:  func(k int) int { return k % 198 }, // 200 stands under 2
 			Settled: func(s []Settlement[string]) { settled = append(settled, s...) },
 		})
 		l.Claim("good", Claim[int, string]{Version: 1, Put: map[int]string{1: "a"}})
