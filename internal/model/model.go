@@ -102,8 +102,17 @@ type Service struct {
 	InternalLocal bool          // internalTrafficPolicy: Local
 	Affinity      time.Duration // sessionAffinity ClientIP's timeout; 0: none
 	Scheduler     string        // annotation; "" when absent or refused
-	SourceRanges  []netip.Prefix
-	HealthPort    uint16 // spec.healthCheckNodePort
+	HealthPort    uint16        // spec.healthCheckNodePort
+
+	// SourceRanges are who may reach the load-balancer IPs; none: everyone.
+	// Ranges of one family close the addresses of the other.
+	SourceRanges []netip.Prefix
+	// Drain bounds how long a leaving endpoint keeps its established
+	// connections; 0: the node's default.
+	Drain time.Duration
+	// Urgent Services are programmed before all others when a node starts:
+	// the API server's and the cluster's DNS, which the rest depends on.
+	Urgent bool
 }
 
 // ServicePort is one port of a Service.
@@ -121,6 +130,10 @@ type EndpointSlice struct {
 	Family    Family
 	Ports     []EndpointPort
 	Endpoints []Endpoint
+	// Triggered is when the change happened that this slice tells of
+	// (annotation endpoints.kubernetes.io/last-change-trigger-time); zero:
+	// unknown.
+	Triggered time.Time
 }
 
 // EndpointPort is one port that every endpoint of a slice serves.
@@ -149,6 +162,9 @@ type Node struct {
 	Labels   map[string]string
 	Addrs    []netip.Addr // InternalIP first, then ExternalIP, in the object's order
 	PodCIDRs []netip.Prefix
+	// Leaving says why load balancers are to use the node no more (it is
+	// being deleted, or marked to be; KEP-3836); "" when they may.
+	Leaving string
 }
 
 // LocalAddrs are the addresses found on this host's interfaces, without those
