@@ -53,10 +53,11 @@ type application struct {
 	errs map[Key]error
 }
 
-// ruleWork is what changes in one family's chains and jumps.
+// ruleWork is what changes in one family's chains, mappings and jumps. Chains
+// that go are not part of it.
 type ruleWork struct {
-	puts     []put
-	jumpDels []Key
+	puts []put
+	dels []Key // mappings, jumps
 }
 
 func (a *application) fail(k Key, doing string, err error) {
@@ -77,7 +78,7 @@ func (a *application) sort(c change) {
 			a.sets = append(a.sets, p)
 		case KindMember:
 			a.members = append(a.members, p)
-		case KindChain, KindJump:
+		case KindChain, KindMapping, KindJump:
 			a.addRule(p)
 		}
 	}
@@ -93,9 +94,9 @@ func (a *application) sort(c change) {
 			a.memberDels = append(a.memberDels, k)
 		case KindChain:
 			a.chainDels[k.Family] = append(a.chainDels[k.Family], k)
-		case KindJump:
+		case KindMapping, KindJump:
 			w := a.rules[k.Family]
-			w.jumpDels = append(w.jumpDels, k)
+			w.dels = append(w.dels, k)
 			a.rules[k.Family] = w
 		}
 	}
@@ -186,11 +187,12 @@ func first(errs []error) error { return errors.Join(errs...) }
 // unreferSet empties our chains that mention a set and has this application
 // write them again.
 func (a *application) unreferSet(set Key) error {
-	for _, table := range []Table{NAT, Filter} {
-		s, err := a.save(a.ctx, set.Family, table)
-		if err != nil {
-			return err
-		}
+	got, err := a.read(a.ctx, set.Family, tables())
+	if err != nil {
+		return err
+	}
+	texts := map[Table]*tableText{}
+	for table, s := range got {
 		text := &tableText{}
 		for name, rules := range s.chains {
 			if !slices.ContainsFunc(rules, func(r string) bool { return mentions(r, set) }) {
@@ -200,11 +202,9 @@ func (a *application) unreferSet(set Key) error {
 			was, _ := s.render(rules)
 			a.rewrite(ChainKey(set.Family, table, name), Spec{Rules: was})
 		}
-		if err := a.restore(set.Family, map[Table]*tableText{table: text}); err != nil {
-			return err
-		}
+		texts[table] = text
 	}
-	return nil
+	return a.restore(set.Family, texts)
 }
 
 func mentions(rule string, set Key) bool {
@@ -221,23 +221,33 @@ func (a *application) rewrite(chain Key, spec Spec) {
 	}
 }
 
-// keepOffGoing refuses members for sets that go in the same change: they would
-// be written, and be gone.
+// keepOffGoing refuses members for sets, and mappings for chains, that go in the
+// same change: they would be written, and be gone.
 func (a *application) keepOffGoing() {
 	a.going = make(map[Key]bool, len(a.setDels))
 	for _, k := range a.setDels {
 		a.going[k] = true
 	}
-	a.members = slices.DeleteFunc(a.members, func(p put) bool {
-		goes := a.going[SetKey(p.Key.Family, p.Key.Name)]
-		if goes {
-			a.fail(p.Key, "add", errSetGoes)
+	a.members = a.keepOff(a.members, func(k Key) bool { return a.going[SetKey(k.Family, k.Name)] })
+	for f, w := range a.rules {
+		w.puts = a.keepOff(w.puts, func(k Key) bool {
+			return k.Kind == KindMapping && slices.Contains(a.chainDels[f], ChainKey(f, k.Table, k.Name))
+		})
+		a.rules[f] = w
+	}
+}
+
+func (a *application) keepOff(puts []put, goes func(Key) bool) []put {
+	return slices.DeleteFunc(puts, func(p put) bool {
+		if goes(p.Key) {
+			a.fail(p.Key, "add", errGoes)
+			return true
 		}
-		return goes
+		return false
 	})
 }
 
-var errSetGoes = errors.New("its set is being removed")
+var errGoes = errors.New("what it is part of is being removed")
 
 func (a *application) addMembers() {
 	if len(a.members) == 0 {

@@ -7,12 +7,12 @@ import (
 	"sluice.dev/sluice/internal/model"
 )
 
-// writeRules writes one family's chains and jumps in one restore. Where the
+// writeRules writes one family's chains, mappings and jumps in one restore. Where the
 // kernel refuses that, the good parts are found by halving; what was refused
 // is tried again as long as others succeed, because it may need them: a chain
 // those that it leads to, a jump its chain.
 func (a *application) writeRules(f model.Family, w ruleWork) {
-	// A chain before a jump: it is likelier to be needed than to need.
+	// A chain before a mapping or jump: it is likelier to be needed than to need.
 	slices.SortStableFunc(w.puts, func(x, y put) int { return cmp.Compare(x.Key.Kind, y.Key.Kind) })
 	for progress := true; progress && w.size() > 0; {
 		before := w.size()
@@ -21,7 +21,7 @@ func (a *application) writeRules(f model.Family, w ruleWork) {
 	}
 }
 
-func (w ruleWork) size() int { return len(w.puts) + len(w.jumpDels) }
+func (w ruleWork) size() int { return len(w.puts) + len(w.dels) }
 
 // writeParts writes what it can and returns the rest, which has its errors.
 func (a *application) writeParts(f model.Family, w ruleWork) (rest ruleWork) {
@@ -39,14 +39,14 @@ func (a *application) writeParts(f model.Family, w ruleWork) (rest ruleWork) {
 	}
 	one, other := w.halves()
 	one, other = a.writeParts(f, one), a.writeParts(f, other)
-	return ruleWork{slices.Concat(one.puts, other.puts), slices.Concat(one.jumpDels, other.jumpDels)}
+	return ruleWork{slices.Concat(one.puts, other.puts), slices.Concat(one.dels, other.dels)}
 }
 
 func (w ruleWork) each(fn func(Key)) {
 	for _, p := range w.puts {
 		fn(p.Key)
 	}
-	for _, k := range w.jumpDels {
+	for _, k := range w.dels {
 		fn(k)
 	}
 }
@@ -54,53 +54,48 @@ func (w ruleWork) each(fn func(Key)) {
 // halves splits work that cannot be written whole. Jumps that go come last:
 // only then is what they led to of no use.
 func (w ruleWork) halves() (one, other ruleWork) {
-	n := (len(w.puts) + len(w.jumpDels)) / 2
+	n := (len(w.puts) + len(w.dels)) / 2
 	if n <= len(w.puts) {
-		return ruleWork{puts: w.puts[:n]}, ruleWork{puts: w.puts[n:], jumpDels: w.jumpDels}
+		return ruleWork{puts: w.puts[:n]}, ruleWork{puts: w.puts[n:], dels: w.dels}
 	}
 	n -= len(w.puts)
-	return ruleWork{puts: w.puts, jumpDels: w.jumpDels[:n]}, ruleWork{jumpDels: w.jumpDels[n:]}
+	return ruleWork{puts: w.puts, dels: w.dels[:n]}, ruleWork{dels: w.dels[n:]}
 }
 
-// tryRules writes the work as a whole. A builtin chain is read first when its
-// jumps change: others write there too.
+// tryRules writes the work as a whole. What is there is read first where others
+// write too (builtin chains) or a rule has to be named to be removed (mappings).
 func (a *application) tryRules(f model.Family, w ruleWork) error {
-	tables := map[Table]*tableText{NAT: {}, Filter: {}}
-	hooks := map[Table]map[Hook]*jumpWork{NAT: {}, Filter: {}}
-	at := func(k Key) *jumpWork {
-		j := hooks[k.Table][k.Hook]
-		if j == nil {
-			j = &jumpWork{puts: map[string]int{}, gone: map[string]bool{}}
-			hooks[k.Table][k.Hook] = j
-		}
-		return j
+	work := map[Table]*tableWork{}
+	for _, t := range tables() {
+		work[t] = &tableWork{hooks: map[Hook]*jumpWork{}, maps: map[string]*mapWork{}}
 	}
 	for _, p := range w.puts {
-		if p.Key.Kind == KindChain {
-			tables[p.Key.Table].chain(p.Key.Name, p.Spec)
-		} else {
-			at(p.Key).puts[p.Key.Name] = p.Spec.Order
-		}
+		work[p.Key.Table].put(p)
 	}
-	for _, k := range w.jumpDels {
-		at(k).gone[k.Name] = true
+	for _, k := range w.dels {
+		work[k.Table].del(k)
 	}
-	for table, work := range hooks {
-		if len(work) == 0 {
-			continue
-		}
-		s, err := a.save(a.ctx, f, table)
-		if err != nil {
-			return err
-		}
-		for hook := Prerouting; hook <= Postrouting; hook++ {
-			if j := work[hook]; j != nil {
-				tables[table].jumps(hook, s.jumps[hook], j.puts, j.gone)
-			}
-		}
+	got, err := a.read(a.ctx, f, slices.DeleteFunc(tables(), func(t Table) bool { return !work[t].reads }))
+	if err != nil {
+		return err
 	}
-	return a.restore(f, tables)
+	texts := emptyTexts()
+	for t, w := range work {
+		w.write(texts[t], got[t])
+	}
+	return a.restore(f, texts)
 }
+
+// tableWork is what changes in one table.
+type tableWork struct {
+	chains []put
+	maps   map[string]*mapWork
+	hooks  map[Hook]*jumpWork
+	reads  bool // what is there has to be known
+}
+
+// mapWork is what changes in one map.
+type mapWork struct{ puts, gone map[Entry]Spec }
 
 // jumpWork is what changes in one builtin chain.
 type jumpWork struct {
@@ -108,10 +103,79 @@ type jumpWork struct {
 	gone map[string]bool
 }
 
+func (w *tableWork) put(p put) {
+	switch p.Key.Kind {
+	case KindChain:
+		w.chains = append(w.chains, p)
+		w.reads = w.reads || p.Key.Table == NAT && p.Spec.Rules == "" // it may be a map
+		return
+	case KindMapping:
+		w.mapping(p.Key.Name).puts[p.Key.Entry] = p.Spec
+	default:
+		w.hook(p.Key.Hook).puts[p.Key.Name] = p.Spec.Order
+	}
+	w.reads = true
+}
+
+func (w *tableWork) del(k Key) {
+	if k.Kind == KindMapping {
+		w.mapping(k.Name).gone[k.Entry] = Spec{}
+	} else {
+		w.hook(k.Hook).gone[k.Name] = true
+	}
+	w.reads = true
+}
+
+func (w *tableWork) mapping(chain string) *mapWork {
+	if w.maps[chain] == nil {
+		w.maps[chain] = &mapWork{puts: map[Entry]Spec{}, gone: map[Entry]Spec{}}
+	}
+	return w.maps[chain]
+}
+
+func (w *tableWork) hook(h Hook) *jumpWork {
+	if w.hooks[h] == nil {
+		w.hooks[h] = &jumpWork{puts: map[string]int{}, gone: map[string]bool{}}
+	}
+	return w.hooks[h]
+}
+
+func (w *tableWork) write(t *tableText, have saved) {
+	for _, p := range w.chains {
+		t.chain(p.Key.Name, p.Spec)
+		// That empties it. The mappings of a map are other keys'.
+		m := w.mapping(p.Key.Name)
+		for _, is := range have.mappings[p.Key.Name] {
+			_, put := m.puts[is.entry]
+			_, gone := m.gone[is.entry]
+			if !put && !gone {
+				m.puts[is.entry] = MappingSpec(is.to)
+			}
+		}
+		delete(have.mappings, p.Key.Name)
+	}
+	for chain, m := range w.maps {
+		t.mappings(chain, have.mappings[chain], m)
+	}
+	for hook := Prerouting; hook <= Postrouting; hook++ {
+		if j := w.hooks[hook]; j != nil {
+			t.jumps(hook, have.jumps[hook], j.puts, j.gone)
+		}
+	}
+}
+
+func emptyTexts() map[Table]*tableText {
+	texts := map[Table]*tableText{}
+	for _, t := range tables() {
+		texts[t] = &tableText{}
+	}
+	return texts
+}
+
 // restore hands one family's text to the kernel. Each table is written as a
 // whole or not at all.
-func (a *application) restore(f model.Family, tables map[Table]*tableText) error {
-	return restore(a.ctx, a.opts.Runner, a.opts.Backend.restore(f), tables)
+func (a *application) restore(f model.Family, texts map[Table]*tableText) error {
+	return restore(a.ctx, a.opts.Runner, a.opts.Backend.restore(f), texts)
 }
 
 // dropChains removes chains, all in one restore if the kernel lets them go.
@@ -119,11 +183,11 @@ func (a *application) dropChains(f model.Family, dels []Key) {
 	if len(dels) == 0 {
 		return
 	}
-	tables := map[Table]*tableText{NAT: {}, Filter: {}}
+	texts := emptyTexts()
 	for _, k := range dels {
-		tables[k.Table].drop(k.Name)
+		texts[k.Table].drop(k.Name)
 	}
-	err := a.restore(f, tables)
+	err := a.restore(f, texts)
 	switch {
 	case err == nil:
 	case refused(err) && len(dels) > 1:

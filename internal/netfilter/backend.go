@@ -92,12 +92,48 @@ func Usable(ctx context.Context, r Runner, b Backend, families []model.Family) (
 
 // usableFamily makes a chain in each table and removes it in the same breath.
 // Reading is not enough: a kernel without nf_tables has the nft programs print
-// empty tables, and succeed.
+// empty tables, and succeed. Where only some tables are lacking, the error
+// says which.
 func usableFamily(ctx context.Context, r Runner, b Backend, f model.Family) error {
-	probe := map[Table]*tableText{}
-	for _, t := range []Table{NAT, Filter} {
-		probe[t] = &tableText{}
-		probe[t].drop(Prefix + "PROBE")
+	err := probe(ctx, r, b.restore(f), tables())
+	if !refused(err) {
+		return err
 	}
-	return restore(ctx, r, b.restore(f), probe)
+	var errs []error
+	for _, t := range tables() {
+		if err := probe(ctx, r, b.restore(f), []Table{t}); err != nil {
+			errs = append(errs, fmt.Errorf("table %s: %w", t, b.lacking(f, t, err)))
+		}
+	}
+	if len(errs) == len(tables()) {
+		return err
+	}
+	return errors.Join(errs...)
+}
+
+func probe(ctx context.Context, r Runner, program string, which []Table) error {
+	texts := emptyTexts()
+	for _, t := range which {
+		texts[t].drop(Prefix + "PROBE")
+	}
+	return restore(ctx, r, program, texts)
+}
+
+// lacking adds the remedy to the refusal of a program that was asked for
+// nothing but a table: the kernel has no such table.
+func (b Backend) lacking(f model.Family, t Table, err error) error {
+	if !refused(err) {
+		return err
+	}
+	module := "iptable_" + t.String()
+	if f == model.IPv6 {
+		module = "ip6table_" + t.String()
+	}
+	switch b {
+	case NFT:
+		module = "nf_tables"
+	case HostDefault:
+		module += " (or nf_tables, if the host's iptables is the nft one)"
+	}
+	return fmt.Errorf("is the kernel module %s loaded? %w", module, err)
 }

@@ -3,6 +3,7 @@ package netfilter_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -65,6 +66,85 @@ func TestUsable(t *testing.T) {
 	}
 }
 
+// TestLackingTable: the error names the table and what to load, and what is in
+// the other tables is written and listed all the same.
+func TestLackingTable(t *testing.T) {
+	k := netfiltertest.New()
+	k.Lacks = map[netfilter.Table]bool{netfilter.Mangle: true}
+	for backend, module := range map[netfilter.Backend]string{
+		netfilter.Legacy: "kernel module ip6table_mangle loaded?", netfilter.NFT: "kernel module nf_tables loaded?", netfilter.HostDefault: "kernel module ip6table_mangle (or nf_tables",
+	} {
+		usable, err := netfilter.Usable(t.Context(), k, backend, families())
+		wantLacking(t, usable, err, module)
+	}
+	target := netfilter.New(netfilter.Options{Runner: k, Sets: k, Backend: netfilter.Legacy, Families: families()})
+	want := sample()
+	mangle := func(key netfilter.Key) bool {
+		return key.Kind >= netfilter.KindChain && key.Table == netfilter.Mangle
+	}
+	errs := target.Apply(t.Context(), difference(want, state{}))
+	var failed error
+	have := state{}
+	for section, err := range target.List(t.Context(), nil) {
+		failed = err
+		maps.Copy(have, section.Present)
+	}
+	for key := range want {
+		if _, there := have[key]; there == mangle(key) || (errs[key] != nil) != mangle(key) {
+			t.Errorf("%s: there %v, error %v", key, there, errs[key])
+		}
+	}
+	for _, part := range []string{"list IPv4 table mangle", "iptable_mangle", "list IPv6 table mangle", "ip6table_mangle"} {
+		if failed == nil || !strings.Contains(failed.Error(), part) {
+			t.Errorf("%q is not in %v", part, failed)
+		}
+	}
+}
+
+// wantLacking checks that no family is usable for want of the table mangle
+// alone, and that the error of IPv6 names the remedy.
+func wantLacking(t *testing.T, usable []model.Family, err error, module string) {
+	t.Helper()
+	if len(usable) > 0 || err == nil {
+		t.Fatalf("usable %v, %v", usable, err)
+	}
+	for _, part := range []string{"IPv4 is not served", "IPv6 is not served", "table mangle: ", module} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in %v", part, err)
+		}
+	}
+	for _, other := range []string{"table nat", "table filter"} {
+		if strings.Contains(err.Error(), other) {
+			t.Errorf("%q is in %v", other, err)
+		}
+	}
+}
+
+// torn ends what a program prints of all tables behind a word.
+type torn struct {
+	netfilter.Runner
+	behind string
+}
+
+func (r torn) Run(ctx context.Context, stdin []byte, program string, args ...string) ([]byte, error) {
+	out, err := r.Runner.Run(ctx, stdin, program, args...)
+	if i := strings.Index(string(out), r.behind); i >= 0 && len(args) == 0 {
+		out = out[:i+len(r.behind)]
+	}
+	return out, err
+}
+
+// TestTornListing: a table that was not printed to its end is read again by
+// itself, and nothing of it is taken for gone.
+func TestTornListing(t *testing.T) {
+	k := netfiltertest.New()
+	newRig(subject{Runner: k, Sets: k, count: k.Count}).reconcile(t, sample())
+	for _, behind := range []string{"*mangle\n", ":SLUICE-X", "-A PREROUTING", "*nat", "COMMIT"} {
+		r := newRig(subject{Runner: torn{k, behind}, Sets: k, count: k.Count})
+		r.want(t, sample())
+	}
+}
+
 // TestOneFamilyFails: a family that cannot be listed keeps the other from
 // nothing.
 func TestOneFamilyFails(t *testing.T) {
@@ -91,7 +171,7 @@ func TestOneFamilyFails(t *testing.T) {
 		}
 	}
 	for key := range want {
-		rules := key.Kind == netfilter.KindChain || key.Kind == netfilter.KindJump
+		rules := key.Kind >= netfilter.KindChain
 		if covered[key] == (rules && key.Family == model.IPv4) {
 			t.Errorf("%s covered: %v", key, covered[key])
 		}

@@ -50,6 +50,11 @@ func testConformance(t *testing.T, fresh func(*testing.T) subject) {
 		"rules spelled":  testSpelling,
 		"jumps deleted":  testDeleteAsPrinted,
 		"insert too far": testInsertTooFar,
+		"dnat":           testDNAT,
+		"mangle":         testMangle,
+		"where allowed":  testWhereAllowed,
+		"loops":          testLoops,
+		"unused tables":  testUnusedTables,
 	} {
 		for _, f := range families() {
 			t.Run(fmt.Sprintf("%s %s", name, f), func(t *testing.T) { test(t, fresh(t), f) })
@@ -89,7 +94,7 @@ func testCreate(t *testing.T, s subject, f model.Family) {
 	t.Helper()
 	ctx := t.Context()
 	var want []netfilter.Set
-	for i, typ := range []netfilter.SetType{netfilter.HashIP, netfilter.HashNet, netfilter.HashIPPort, netfilter.HashIPPortIP} {
+	for i, typ := range []netfilter.SetType{netfilter.HashIP, netfilter.HashNet, netfilter.HashIPPort, netfilter.HashIPPortIP, netfilter.HashIPPortNet} {
 		want = append(want, kset(f, fmt.Sprintf("SLUICE-T%d", i), typ))
 	}
 	all(t, s.Create(ctx, want), nil)
@@ -138,6 +143,9 @@ func testMembers(t *testing.T, s subject, f model.Family) {
 			netfilter.AddrPort(at, model.TCP), netfilter.AddrPort(at, model.UDP), netfilter.AddrPort(at, model.SCTP)}},
 		{netfilter.HashIPPortIP, []netfilter.Entry{
 			netfilter.AddrPortAddr(at, model.TCP, addr(f, 1)), netfilter.AddrPortAddr(at, model.TCP, addr(f, 2))}},
+		{netfilter.HashIPPortNet, []netfilter.Entry{
+			netfilter.AddrPortNet(at, model.TCP, single(addr(f, 1))), netfilter.AddrPortNet(at, model.TCP, netip.PrefixFrom(addr(f, 256), 24)),
+			netfilter.AddrPortNet(at, model.UDP, netip.PrefixFrom(addr(f, 256), 24)), netfilter.AddrPortNet(at, model.SCTP, half)}},
 	} {
 		set := kset(f, fmt.Sprintf("SLUICE-M%d", i), c.typ)
 		_, err := s.Members(ctx, set.Name)
@@ -160,6 +168,8 @@ func testMembers(t *testing.T, s subject, f model.Family) {
 		s.wantMembers(t, set.Name, members[1:]...)
 	}
 }
+
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 func (s subject) wantMembers(t *testing.T, set string, want ...netfilter.Member) {
 	t.Helper()
@@ -213,6 +223,29 @@ func testBadEntries(t *testing.T, s subject, f model.Family) {
 		t.Errorf("two bad of five: %v", errs)
 	}
 	s.wantMembers(t, set.Name, good(1), good(2), good(3))
+
+	three := kset(f, "SLUICE-BAD3", netfilter.HashIPPortNet)
+	all(t, s.Create(ctx, []netfilter.Set{three}), nil)
+	at := netip.AddrPortFrom(addr(f, 1), 80)
+	fine := netfilter.Member{Set: three.Name, Entry: netfilter.AddrPortNet(at, model.TCP, single(addr(f, 1)))}
+	all(t, s.Add(ctx, []netfilter.Member{fine}), nil)
+	for what, e := range map[string]netfilter.Entry{
+		"everyone":           netfilter.AddrPortNet(at, model.TCP, zero),
+		"a foreign net":      netfilter.AddrPortNet(at, model.TCP, single(foreign)),
+		"a foreign address":  netfilter.AddrPortNet(netip.AddrPortFrom(foreign, 80), model.TCP, single(addr(f, 1))),
+		"no net":             netfilter.AddrPort(at, model.TCP),
+		"no port":            {First: single(addr(f, 1)), Second: single(addr(f, 1))},
+		"nothing but a port": {Protocol: model.TCP, Port: 80},
+	} {
+		bad := []netfilter.Member{{Set: three.Name, Entry: e}}
+		if s.Add(ctx, bad) == nil {
+			t.Errorf("%s was taken", what)
+		}
+		if s.Delete(ctx, bad) == nil {
+			t.Errorf("%s was deleted", what)
+		}
+	}
+	s.wantMembers(t, three.Name, fine)
 }
 
 func testManyEntries(t *testing.T, s subject, f model.Family) {
@@ -240,19 +273,26 @@ func testManyEntries(t *testing.T, s subject, f model.Family) {
 func testExceptions(t *testing.T, s subject, f model.Family) {
 	t.Helper()
 	ctx := t.Context()
-	set := kset(f, "SLUICE-N", netfilter.HashNet)
-	all(t, s.Create(ctx, []netfilter.Set{set}), nil)
-	m := netfilter.Member{Set: set.Name, Entry: netfilter.Net(netip.PrefixFrom(addr(f, 0), 24)), NoMatch: true}
-	all(t, s.Add(ctx, []netfilter.Member{m}), nil)
-	s.wantMembers(t, set.Name, m)
-	m.NoMatch = false
-	all(t, s.Add(ctx, []netfilter.Member{m}), nil)
-	s.wantMembers(t, set.Name, m)
-	m.NoMatch = true
-	all(t, s.Add(ctx, []netfilter.Member{m}), nil)
-	m.NoMatch = false
-	all(t, s.Delete(ctx, []netfilter.Member{m}), nil)
-	s.wantMembers(t, set.Name)
+	at := netip.AddrPortFrom(addr(f, 1), 80)
+	wide := netip.PrefixFrom(addr(f, 0), 24)
+	for typ, e := range map[netfilter.SetType]netfilter.Entry{
+		netfilter.HashNet:       netfilter.Net(wide),
+		netfilter.HashIPPortNet: netfilter.AddrPortNet(at, model.TCP, wide),
+	} {
+		set := kset(f, "SLUICE-N"+string(typ), typ)
+		all(t, s.Create(ctx, []netfilter.Set{set}), nil)
+		m := netfilter.Member{Set: set.Name, Entry: e, NoMatch: true}
+		all(t, s.Add(ctx, []netfilter.Member{m}), nil)
+		s.wantMembers(t, set.Name, m)
+		m.NoMatch = false
+		all(t, s.Add(ctx, []netfilter.Member{m}), nil)
+		s.wantMembers(t, set.Name, m)
+		m.NoMatch = true
+		all(t, s.Add(ctx, []netfilter.Member{m}), nil)
+		m.NoMatch = false
+		all(t, s.Delete(ctx, []netfilter.Member{m}), nil)
+		s.wantMembers(t, set.Name)
+	}
 }
 
 func (s subject) program(f model.Family, verb string) string {
@@ -350,8 +390,10 @@ func testChainsGo(t *testing.T, s subject, f model.Family) {
 	}
 }
 
-// everyRule has each thing that a Rule can say.
-func everyRule() []netfilter.Rule {
+// everyRule has each thing that a Rule can say in any table.
+func everyRule(f model.Family) []netfilter.Rule {
+	at, low := netip.AddrPortFrom(addr(f, 1), 80), netip.AddrPortFrom(addr(f, 0x0aff), 1)
+	allowed := netfilter.NotIn("SLUICE-NETS", netfilter.Dst, netfilter.Dst, netfilter.Src)
 	ip, port := netfilter.In("SLUICE-IP", netfilter.Dst), netfilter.In("SLUICE-PORT", netfilter.Dst, netfilter.Dst)
 	three := netfilter.NotIn("SLUICE-THREE", netfilter.Dst, netfilter.Dst, netfilter.Src)
 	from := netfilter.NotIn("SLUICE-IP", netfilter.Src)
@@ -374,6 +416,25 @@ func everyRule() []netfilter.Rule {
 		{State: netfilter.StateNew | netfilter.StateUntracked, Do: netfilter.Do(netfilter.Reject)},
 		{State: netfilter.StateRelated | netfilter.StateEstablished | netfilter.StateInvalid, Do: netfilter.Do(netfilter.Accept)},
 		{ICMP: netfilter.EchoRequest, Sets: [2]netfilter.InSet{port, from}, Mark: mark, State: netfilter.StateNew, Do: netfilter.Do(netfilter.Accept)},
+		{Protocol: model.TCP, To: at, Do: netfilter.Do(netfilter.Drop)},
+		{Protocol: model.UDP, To: low, Do: netfilter.Do(netfilter.Return)},
+		{Protocol: model.SCTP, To: netip.AddrPortFrom(addr(f, 1), 0), Do: netfilter.Do(netfilter.Return)},
+		{Protocol: model.TCP, Sets: [2]netfilter.InSet{port, allowed}, State: netfilter.StateNew, Do: netfilter.Do(netfilter.Drop)},
+		{Sets: [2]netfilter.InSet{port}, State: netfilter.StateDNAT, Do: netfilter.Do(netfilter.Return)},
+		{Protocol: model.TCP, To: at, Sets: [2]netfilter.InSet{port, from}, Mark: mark,
+			State: netfilter.StateNew | netfilter.StateUntracked | netfilter.StateDNAT, Do: netfilter.MarkBits(1)},
+	}
+}
+
+// natRules are those that only the nat table takes.
+func natRules(f model.Family) []netfilter.Rule {
+	at, to := netip.AddrPortFrom(addr(f, 1), 80), netip.AddrPortFrom(addr(f, 2), 8080)
+	return []netfilter.Rule{
+		{Do: netfilter.Masquerade()},
+		{Do: netfilter.Do(netfilter.MasqueradeAs)},
+		{Protocol: model.TCP, To: at, Do: netfilter.DNATTo(to)},
+		{Protocol: model.UDP, To: at, Do: netfilter.DNATTo(at)},
+		{Protocol: model.SCTP, Sets: [2]netfilter.InSet{netfilter.In("SLUICE-PORT", netfilter.Dst, netfilter.Dst)}, Do: netfilter.DNATTo(to)},
 	}
 }
 
@@ -383,21 +444,21 @@ func createRuleSets(t *testing.T, s subject, f model.Family) {
 		kset(f, "SLUICE-IP", netfilter.HashIP),
 		kset(f, "SLUICE-PORT", netfilter.HashIPPort),
 		kset(f, "SLUICE-THREE", netfilter.HashIPPortIP),
+		kset(f, "SLUICE-NETS", netfilter.HashIPPortNet),
 	}), nil)
 }
 
 func testSpelling(t *testing.T, s subject, f model.Family) {
 	t.Helper()
 	createRuleSets(t, s, f)
-	rules := everyRule()
+	rules := everyRule(f)
 	var b strings.Builder
 	b.WriteString("*filter\n:SLUICE-X - [0:0]\n:SLUICE-OTHER - [0:0]\n")
 	for i, r := range rules {
 		fmt.Fprintf(&b, "-A SLUICE-X -m comment --comment rule-%d %s\n", i, r.Render(f))
 	}
 	b.WriteString("COMMIT\n*nat\n:SLUICE-X - [0:0]\n")
-	for _, v := range []netfilter.Verdict{netfilter.Masquerade(), netfilter.Do(netfilter.MasqueradeAs)} {
-		r := netfilter.Rule{Do: v}
+	for _, r := range natRules(f) {
 		rules = append(rules, r)
 		fmt.Fprintf(&b, "-A SLUICE-X -m comment --comment rule-%d %s\n", len(rules)-1, r.Render(f))
 	}
@@ -441,4 +502,130 @@ func testInsertTooFar(t *testing.T, s subject, f model.Family) {
 	if got := s.rules(t, f, "filter", "INPUT"); !slices.Equal(got, []string{"-j SLUICE-X", "-j DROP"}) {
 		t.Errorf("%q", got)
 	}
+}
+
+// testDNAT: what a rule that rewrites destinations has to say, and where it may
+// stand.
+func testDNAT(t *testing.T, s subject, f model.Family) {
+	t.Helper()
+	a, b, foreign, foreignTo := "198.18.0.1", "198.18.0.2:81", "2001:db8::1", "[2001:db8::1]:81"
+	if f == model.IPv6 {
+		a, b, foreign, foreignTo = foreign, "[2001:db8::2]:81", a, "198.18.0.1:81"
+	}
+	to := " -d " + a + " -p tcp -m tcp --dport 80 "
+	dnat := to + "-j DNAT --to-destination " + b
+	const x = ":SLUICE-X - [0:0]\n-A SLUICE-X"
+	for _, table := range []string{"filter", "mangle"} {
+		s.refuse(t, f, "*"+table+"\n"+x+dnat+"\nCOMMIT\n")
+	}
+	for what, rule := range map[string]string{
+		"a port, no protocol":          " -d " + a + " -j DNAT --to-destination " + b,
+		"no destination":               to + "-j DNAT",
+		"a foreign destination":        to + "-j DNAT --to-destination " + foreignTo,
+		"a match on a foreign address": " -d " + foreign + " -p tcp -m tcp --dport 80 -j DNAT --to-destination " + b,
+		"no protocol":                  " -d " + a + " --dport 80 -j RETURN",
+		"another protocol":             " -d " + a + " -p udp -m tcp --dport 80 -j RETURN",
+	} {
+		t.Run(what, func(t *testing.T) { s.refuse(t, f, "*nat\n"+x+rule+"\nCOMMIT\n") })
+	}
+	s.restore(t, f, "*nat\n"+x+dnat+"\nCOMMIT\n")
+	for _, hook := range []string{"POSTROUTING", "INPUT"} {
+		s.refuse(t, f, "*nat\n-A "+hook+" -j SLUICE-X\nCOMMIT\n")
+		s.refuse(t, f, "*nat\n:SLUICE-Y - [0:0]\n-A SLUICE-Y -j SLUICE-X\n-A "+hook+" -j SLUICE-Y\nCOMMIT\n")
+		s.refuse(t, f, "*nat\n-A "+hook+dnat+"\nCOMMIT\n")
+	}
+	s.restore(t, f, "*nat\n-A PREROUTING -j SLUICE-X\n-A OUTPUT -j SLUICE-X\n-A OUTPUT"+dnat+"\nCOMMIT\n")
+	s.restore(t, f, "*nat\n-A SLUICE-X -m comment --comment first"+dnat+"\nCOMMIT\n")
+	want := strings.TrimPrefix(strings.Replace(dnat, a+" ", single(netip.MustParseAddr(a)).String()+" ", 1), " ")
+	commented := strings.Replace(want, "-p tcp ", "-p tcp -m comment --comment first ", 1)
+	if got := s.rules(t, f, "nat", "SLUICE-X"); !slices.Equal(got, []string{want, commented}) {
+		t.Errorf("%q, want %q and %q", got, want, commented)
+	}
+	if got := s.rules(t, f, "nat", "POSTROUTING"); got != nil {
+		t.Errorf("POSTROUTING: %q", got)
+	}
+}
+
+// testMangle: the table has every builtin chain, and keeps policies and rules
+// of others.
+func testMangle(t *testing.T, s subject, f model.Family) {
+	t.Helper()
+	s.restore(t, f, "*mangle\n:FORWARD DROP [0:0]\n:SLUICE-X - [0:0]\n-A SLUICE-X -j DROP\n"+
+		"-A PREROUTING -j MARK --set-xmark 0x1/0x1\n-A INPUT -j ACCEPT\n-A FORWARD -j SLUICE-X\n-A OUTPUT -j SLUICE-X\n-A POSTROUTING -j ACCEPT\nCOMMIT\n")
+	s.restore(t, f, "*mangle\n:SLUICE-X - [0:0]\n-I PREROUTING 1 -j SLUICE-X\nCOMMIT\n")
+	if got := s.rules(t, f, "mangle", "PREROUTING"); !slices.Equal(got, []string{"-j SLUICE-X", "-j MARK --set-xmark 0x1/0x1"}) {
+		t.Errorf("PREROUTING: %q", got)
+	}
+	if got := s.rules(t, f, "mangle", "SLUICE-X"); got != nil {
+		t.Errorf("SLUICE-X: %q", got)
+	}
+	if got := s.rules(t, f, "filter", "FORWARD"); got != nil {
+		t.Errorf("filter FORWARD: %q", got)
+	}
+	out, err := s.Run(t.Context(), nil, s.program(f, "save"), "-t", "mangle")
+	if err != nil || !strings.Contains(string(out), "\n:FORWARD DROP ") || !strings.Contains(string(out), "\n:INPUT ACCEPT ") {
+		t.Errorf("policies: %v\n%s", err, out)
+	}
+}
+
+// testWhereAllowed: actions that are for some tables or hooks.
+func testWhereAllowed(t *testing.T, s subject, f model.Family) {
+	t.Helper()
+	const x = ":SLUICE-X - [0:0]\n"
+	for _, text := range []string{
+		"*mangle\n" + x + "-A SLUICE-X -j REJECT\n",
+		"*nat\n" + x + "-A SLUICE-X -j REJECT\n",
+		"*filter\n" + x + "-A SLUICE-X -j MASQUERADE\n",
+		"*mangle\n" + x + "-A SLUICE-X -j MASQUERADE\n",
+		"*nat\n-A PREROUTING -j MASQUERADE\n",
+		"*nat\n" + x + "-A SLUICE-X -j MASQUERADE\n-A OUTPUT -j SLUICE-X\n",
+		"*filter\n" + x + "-A SLUICE-X -p udp -j REJECT --reject-with tcp-reset\n",
+		"*filter\n" + x + "-A SLUICE-X -j REJECT --reject-with tcp-reset\n",
+		"*filter\n-A PREROUTING -j ACCEPT\n",
+		"*filter\n" + x + "-A POSTROUTING -j SLUICE-X\n",
+		"*nat\n-A FORWARD -j ACCEPT\n",
+	} {
+		t.Run(text, func(t *testing.T) { s.refuse(t, f, text+"COMMIT\n") })
+	}
+	s.restore(t, f, "*nat\n"+x+"-A SLUICE-X -j MASQUERADE\n-A POSTROUTING -j SLUICE-X\nCOMMIT\n"+
+		"*mangle\n"+x+"-A SLUICE-X -j MARK --set-xmark 0x1/0x1\nCOMMIT\n")
+}
+
+func testLoops(t *testing.T, s subject, f model.Family) {
+	t.Helper()
+	s.refuse(t, f, "*nat\n:SLUICE-X - [0:0]\n:SLUICE-Y - [0:0]\n-A SLUICE-X -j SLUICE-Y\n-A SLUICE-Y -j SLUICE-X\n-A OUTPUT -j SLUICE-X\nCOMMIT\n")
+	s.restore(t, f, "*nat\n:SLUICE-X - [0:0]\n:SLUICE-Y - [0:0]\n-A SLUICE-X -j SLUICE-Y\n-A SLUICE-X -j SLUICE-Y\n-A OUTPUT -j SLUICE-X\n-A OUTPUT -j SLUICE-Y\nCOMMIT\n")
+}
+
+// testUnusedTables: a table is printed beside the others from its first use on.
+func testUnusedTables(t *testing.T, s subject, f model.Family) {
+	t.Helper()
+	printed := func() (names []string) {
+		out, err := s.Run(t.Context(), nil, s.program(f, "save"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(out)) {
+			if line[0] == '*' {
+				names = append(names, strings.TrimSpace(line[1:]))
+			}
+		}
+		return slices.Sorted(slices.Values(names))
+	}
+	if got := printed(); got != nil {
+		t.Errorf("at first: %q", got)
+	}
+	s.restore(t, f, "*mangle\n:SLUICE-X - [0:0]\nCOMMIT\n*nat\n:SLUICE-X - [0:0]\nCOMMIT\n")
+	if got := printed(); !slices.Equal(got, []string{"mangle", "nat"}) {
+		t.Errorf("two in use: %q", got)
+	}
+	s.restore(t, f, "*mangle\n:SLUICE-X - [0:0]\n-X SLUICE-X\nCOMMIT\n")
+	if got := printed(); !slices.Equal(got, []string{"mangle", "nat"}) {
+		t.Errorf("two empty again: %q", got)
+	}
+	var exit *netfilter.ExitError
+	if _, err := s.Run(t.Context(), nil, s.program(f, "save"), "-t", "nonesuch"); !errors.As(err, &exit) {
+		t.Errorf("a table that is not there: %v", err)
+	}
+	s.refuse(t, f, "*nonesuch\n:SLUICE-X - [0:0]\nCOMMIT\n")
 }

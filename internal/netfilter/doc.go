@@ -3,16 +3,21 @@
 //
 // # What it holds
 //
-// One table of four kinds of object, so that one loop orders them all:
+// One table of five kinds of object, so that one loop orders them all:
 //
-//	set     {family, name}                    type, size
-//	member  {family, set, entry}              nothing
-//	chain   {family, table, name}             its rules, rendered
-//	jump    {family, table, builtin, chain}   its order among our jumps there
+//	set      {family, name}                    type, size
+//	member   {family, set, entry}              nothing
+//	chain    {family, table, name}             its rules, rendered
+//	mapping  {family, nat, chain, entry}       a new destination
+//	jump     {family, table, builtin, chain}   its order among our jumps there
 //
-// Rules are static: objects of the cluster move set members only. Members go
-// to the kernel in batches over nfnetlink, so that no process is ever started
-// for an entry; chains and jumps go through one iptables-restore per family.
+// Rules are static: objects of the cluster move set members. Only what no set
+// can say, a destination that is rewritten, is a rule for each, in a chain that
+// is used as a map: it has no rules of its own, and its mappings come and go one
+// by one, in no order. (In nftables it would be a map.) Members go to the kernel in batches over nfnetlink, so that no
+// process is ever started for an entry; chains, mappings and jumps of all tables go
+// through one iptables-restore per family, and are read by one iptables-save
+// per family. A table that nobody ever used takes one more: see Target.read.
 //
 // Subsystems state rules as [Rule] values and never as text. [Chain.Spec]
 // renders them, so that a backend for nftables can come beside this one
@@ -35,7 +40,7 @@
 // Beside that, the first rule's comment carries a hash of the text it was
 // written with; a chain whose text no longer fits its hash differs as well.
 // Unlike the hash alone this needs no memory of what was written: List yields
-// the text after a restart.
+// the text after a restart. A mapping is told by a comment of its own.
 //
 // # A set of the wrong type
 //
@@ -46,6 +51,12 @@
 // with another type or size, the rules that mention the set are taken out, the
 // set is made anew and filled, and the rules are put back: they could not
 // have matched anyway.
+//
+// # Tables
+//
+// The tables are nat, filter and mangle. [Usable] wants all three of a family:
+// half a set of rules would serve a Service without its guard. A kernel that
+// lacks one of them gives an error that names its module.
 //
 // It is not for flushing, policies of builtin chains, or rules of others.
 package netfilter

@@ -43,14 +43,16 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// drawPart is some of a state, without members of sets that it leaves out.
+// drawPart is some of a state, without members of sets and mappings of chains
+// that it leaves out.
 func drawPart(t *rapid.T, s state) state {
 	part := state{}
 	for _, key := range slices.SortedFunc(maps.Keys(s), func(a, b netfilter.Key) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), strings.Compare(a.String(), b.String()))
 	}) {
 		_, hasSet := part[netfilter.SetKey(key.Family, key.Name)]
-		if rapid.Bool().Draw(t, key.String()) && (key.Kind != netfilter.KindMember || hasSet) {
+		_, hasChain := part[netfilter.ChainKey(key.Family, key.Table, key.Name)]
+		if rapid.Bool().Draw(t, key.String()) && (key.Kind != netfilter.KindMember || hasSet) && (key.Kind != netfilter.KindMapping || hasChain) {
 			part[key] = s[key]
 		}
 	}

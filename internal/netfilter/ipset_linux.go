@@ -17,7 +17,7 @@ import (
 
 // Why not the netlink library's ipset calls: its listing takes every part of
 // a large set for a set of its own, panics when a dump was interrupted, and
-// has neither exceptions (nomatch) nor hash:net's revision.
+// has neither exceptions (nomatch) nor the revisions of the types with nets.
 const (
 	attrListFlags  = nl.IPSET_ATTR_FLAGS | netOrder
 	listHeaderOnly = 1 << 2 // IPSET_FLAG_LIST_HEADER
@@ -178,10 +178,14 @@ func (h *Handle) Create(ctx context.Context, sets []Set) []error {
 }
 
 // revision is the lowest of a type that has all we use of it, so that old
-// kernels do: exceptions came to hash:net with its second.
+// kernels do: exceptions came to hash:net with its second, to hash:ip,port,net
+// with its third.
 func revision(t SetType) uint8 {
-	if t == HashNet {
+	switch t {
+	case HashNet:
 		return 2
+	case HashIPPortNet:
+		return 3
 	}
 	return 1
 }

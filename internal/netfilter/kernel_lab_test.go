@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -139,6 +141,80 @@ func TestLocked(t *testing.T) {
 	}
 	if _, err := s.Run(t.Context(), input, "iptables-legacy-restore", "--noflush", "--wait=1"); err != nil {
 		t.Errorf("when it is free: %v", err)
+	}
+}
+
+// TestEntriesAsPrinted: an entry's text is the one that an operator sees.
+func TestEntriesAsPrinted(t *testing.T) {
+	s := kernel(netfilter.Legacy)(t)
+	for _, f := range families() {
+		at := netip.AddrPortFrom(addr(f, 1), 80)
+		wide, _ := addr(f, 0).Prefix(24)
+		half, _ := addr(f, 0).Prefix(1)
+		for typ, entries := range map[netfilter.SetType][]netfilter.Entry{
+			netfilter.HashIP:       {netfilter.Addr(addr(f, 1))},
+			netfilter.HashNet:      {netfilter.Net(wide), netfilter.Net(half), netfilter.Addr(addr(f, 1))},
+			netfilter.HashIPPort:   {netfilter.AddrPort(at, model.TCP), netfilter.AddrPort(at, model.SCTP)},
+			netfilter.HashIPPortIP: {netfilter.AddrPortAddr(at, model.UDP, addr(f, 2))},
+			netfilter.HashIPPortNet: {
+				netfilter.AddrPortNet(at, model.TCP, wide), netfilter.AddrPortNet(at, model.UDP, half), netfilter.AddrPortNet(at, model.SCTP, single(addr(f, 2)))},
+		} {
+			set := kset(f, "SLUICE-"+string(typ), typ)
+			all(t, s.Create(t.Context(), []netfilter.Set{set}), nil)
+			for _, e := range entries {
+				all(t, s.Add(t.Context(), []netfilter.Member{{Set: set.Name, Entry: e}}), nil)
+			}
+			out, err := s.Run(t.Context(), nil, "ipset", "list", set.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, members, _ := strings.Cut(string(out), "Members:\n")
+			for _, e := range entries {
+				if !slices.Contains(strings.Split(members, "\n"), e.String()) {
+					t.Errorf("%s: %s is not printed in\n%s", typ, e, members)
+				}
+			}
+		}
+	}
+}
+
+// TestLackingTableOnKernel takes the table's modules away, and the program that
+// would load them again. That is for a guest only.
+func TestLackingTableOnKernel(t *testing.T) {
+	if cpu, err := os.ReadFile("/proc/cpuinfo"); err != nil || !strings.Contains(string(cpu), "User Mode Linux") {
+		t.Skip("not a guest")
+	}
+	s := kernel(netfilter.Legacy)(t)
+	if usable, err := netfilter.Usable(t.Context(), s, netfilter.Legacy, families()); len(usable) != 2 {
+		t.Fatal(err)
+	}
+	s.restore(t, model.IPv4, "*filter\n:SLUICE-X - [0:0]\nCOMMIT\n")
+	createRuleSets(t, s, model.IPv4)
+	if out, err := exec.Command("modprobe", "-r", "iptable_mangle", "ip6table_mangle").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	const helper = "/proc/sys/kernel/modprobe"
+	path, err := os.ReadFile(helper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(helper, path, 0o600); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(helper, []byte("/bin/false"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	usable, err := netfilter.Usable(t.Context(), s, netfilter.Legacy, families())
+	wantLacking(t, usable, err, "kernel module ip6table_mangle loaded?")
+	target := netfilter.New(netfilter.Options{Runner: s, Sets: s, Backend: s.backend, Families: families()})
+	for _, err = range target.List(t.Context(), nil) {
+	}
+	if err == nil || !strings.Contains(err.Error(), "list IPv6 table mangle") || !strings.Contains(err.Error(), "ip6table_mangle") {
+		t.Errorf("listed with %v", err)
+	} else {
+		t.Log(err)
 	}
 }
 

@@ -29,6 +29,7 @@ const (
 	KindSet Kind = iota
 	KindMember
 	KindChain
+	KindMapping
 	KindJump
 )
 
@@ -39,20 +40,32 @@ type Table uint8
 const (
 	NAT Table = iota
 	Filter
+	Mangle
 )
+
+// tables are all of them, in the order in which a restore writes them.
+func tables() []Table { return []Table{NAT, Filter, Mangle} }
 
 // String is iptables' name of the table.
 func (t Table) String() string {
-	if t == NAT {
-		return "nat"
+	return [...]string{"nat", "filter", "mangle"}[t]
+}
+
+// ParseTable is the table of iptables' name of it.
+func ParseTable(name string) (Table, bool) {
+	for _, t := range tables() {
+		if t.String() == name {
+			return t, true
+		}
 	}
-	return "filter"
+	return 0, false
 }
 
 // Hook is a builtin chain.
 type Hook uint8
 
-// The builtin chains of the tables we use.
+// The builtin chains. Mangle has them all, NAT all but Forward, Filter those
+// between Prerouting and Postrouting.
 const (
 	Prerouting Hook = iota
 	Input
@@ -81,10 +94,10 @@ func ParseHook(name string) (Hook, bool) {
 type Key struct {
 	Kind   Kind
 	Family model.Family
-	Table  Table  // chain, jump
+	Table  Table  // chain, mapping, jump
 	Hook   Hook   // jump: where it stands
-	Name   string // set, member's set, chain, jump: where it leads
-	Entry  Entry  // member
+	Name   string // set, member's set, chain, mapping's chain, jump: where it leads
+	Entry  Entry  // member, mapping
 }
 
 // SetKey names a set. Its name begins with Prefix and is the same for both
@@ -104,6 +117,13 @@ func ChainKey(f model.Family, t Table, name string) Key {
 	return Key{Kind: KindChain, Family: f, Table: t, Name: name}
 }
 
+// MappingKey names what a chain of the nat table does with one address, port
+// and protocol. Such a chain is a map: it has no rules of its own, and its
+// mappings stand in no order.
+func MappingKey(f model.Family, chain string, e Entry) Key {
+	return Key{Kind: KindMapping, Family: f, Table: NAT, Name: chain, Entry: e}
+}
+
 // JumpKey names the jump from a builtin chain to one of ours.
 func JumpKey(f model.Family, t Table, from Hook, to string) Key {
 	return Key{Kind: KindJump, Family: f, Table: t, Hook: from, Name: to}
@@ -118,6 +138,8 @@ func (k Key) String() string {
 		return "set " + KernelSet(k.Family, k.Name) + " member " + k.Entry.String()
 	case KindChain:
 		return fmt.Sprintf("%s %s chain %s", k.Family, k.Table, k.Name)
+	case KindMapping:
+		return fmt.Sprintf("%s %s chain %s mapping %s", k.Family, k.Table, k.Name, k.Entry)
 	}
 	return fmt.Sprintf("%s %s jump %s -> %s", k.Family, k.Table, k.Hook, k.Name)
 }
@@ -165,6 +187,12 @@ func AddrPortAddr(a netip.AddrPort, proto model.Protocol, second netip.Addr) Ent
 	return Entry{First: host(a.Addr()), Protocol: proto, Port: a.Port(), Second: host(second)}
 }
 
+// AddrPortNet is an entry of a hash:ip,port,net. The kernel takes no prefix of
+// length 0: name its two halves instead.
+func AddrPortNet(a netip.AddrPort, proto model.Protocol, second netip.Prefix) Entry {
+	return Entry{First: host(a.Addr()), Protocol: proto, Port: a.Port(), Second: second.Masked()}
+}
+
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 // String is the entry as ipset prints it.
@@ -204,10 +232,11 @@ type SetType string
 
 // The types in use.
 const (
-	HashIP       SetType = "hash:ip"
-	HashNet      SetType = "hash:net"
-	HashIPPort   SetType = "hash:ip,port"
-	HashIPPortIP SetType = "hash:ip,port,ip"
+	HashIP        SetType = "hash:ip"
+	HashNet       SetType = "hash:net"
+	HashIPPort    SetType = "hash:ip,port"
+	HashIPPortIP  SetType = "hash:ip,port,ip"
+	HashIPPortNet SetType = "hash:ip,port,net"
 )
 
 // MaxElem is how many entries a set of ours may hold.
@@ -218,9 +247,11 @@ const MaxElem = 1 << 20
 type Spec struct {
 	Type    SetType // set
 	MaxElem uint32  // set
-	NoMatch bool    // member of a hash:net: an exception from a wider entry
+	NoMatch bool    // member of a set of nets: an exception from a wider entry
 	Rules   string  // chain: one rendered rule a line
 	Order   int     // jump: its place among our jumps in the builtin chain
+
+	To netip.AddrPort // mapping: the destination that it translates to
 }
 
 // SetSpec is the spec of a set of ours.
@@ -229,6 +260,9 @@ func SetSpec(t SetType) Spec { return Spec{Type: t, MaxElem: MaxElem} }
 // JumpSpec is the spec of a jump. Our jumps stand before every other rule of
 // a builtin chain, in ascending order; order is positive.
 func JumpSpec(order int) Spec { return Spec{Order: order} }
+
+// MappingSpec is the spec of a mapping to a destination of the chain's family.
+func MappingSpec(to netip.AddrPort) Spec { return Spec{To: to} }
 
 // misplaced is the Order List gives to a jump that is doubled, changed, or
 // has a rule of others before it.

@@ -3,6 +3,7 @@ package netfilter
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,7 @@ func ParseRule(f model.Family, text string) (Rule, string, error) {
 	for len(p.rest) > 0 && p.err == nil {
 		p.option()
 	}
+	p.destination()
 	switch {
 	case p.err != nil:
 		return Rule{}, "", fmt.Errorf("%q: %w", text, p.err)
@@ -73,6 +75,9 @@ type parser struct {
 	rest    []string
 	not     bool // "!" was read
 	seen    []string
+	to      netip.Addr // -d
+	port    string     // --dport
+	module  string     // the transport protocol's, to which --dport belongs
 	rule    Rule
 	comment string
 	err     error
@@ -111,7 +116,7 @@ func (p *parser) option() {
 	case "-p":
 		p.protocol(p.next())
 	case "-m":
-		p.module(p.next())
+		p.load(p.next())
 	case "--comment":
 		p.comment = p.next()
 	case "-j":
@@ -127,6 +132,10 @@ func (p *parser) option() {
 // match reads the argument of a module's option.
 func (p *parser) match(option string) {
 	switch option {
+	case "-d":
+		p.address(p.next())
+	case "--dport":
+		p.port = p.next()
 	case "--icmp-type":
 		p.echo(p.next() == icmp4EchoRequest && p.family == model.IPv4)
 	case "--icmpv6-type":
@@ -164,12 +173,44 @@ func (p *parser) protocol(name string) {
 	p.rule.ICMP = AnyICMP
 }
 
-func (p *parser) module(name string) {
-	switch name {
+func (p *parser) load(module string) {
+	switch module {
 	case "icmp", "icmp6", "set", "mark", "conntrack", "comment":
-	default:
-		p.fail("-m " + name)
+		return
+	case "tcp", "udp", "sctp":
+		if p.module == "" {
+			p.module = module
+			return
+		}
 	}
+	p.fail("-m " + module)
+}
+
+// address reads a destination of one address.
+func (p *parser) address(arg string) {
+	to, err := netip.ParsePrefix(arg)
+	if !strings.Contains(arg, "/") {
+		p.to, err = netip.ParseAddr(arg)
+		to = host(p.to)
+	}
+	if err != nil || !to.IsSingleIP() || model.FamilyOf(to.Addr()) != p.family {
+		p.fail("-d " + arg)
+	}
+	p.to = to.Addr()
+}
+
+// destination puts together what -d, -p, -m and --dport said of it: all of
+// them, or none but the protocol.
+func (p *parser) destination() {
+	if !p.to.IsValid() && p.port == "" && p.module == "" {
+		return
+	}
+	port, err := strconv.ParseUint(p.port, 10, 16)
+	if err != nil || !p.to.IsValid() || p.rule.Protocol == 0 || p.module != protocolText(p.rule.Protocol) {
+		p.fail("destination")
+		return
+	}
+	p.rule.To = netip.AddrPortFrom(p.to, uint16(port))
 }
 
 func (p *parser) echo(known bool) {
@@ -255,6 +296,9 @@ func (p *parser) verdict(target string) {
 	case "MARK":
 		p.markTarget(args)
 		return
+	case "DNAT":
+		p.dnatTarget(args)
+		return
 	case "MASQUERADE":
 		v.Action = MasqueradeAs
 		v.RandomPorts = slices.Equal(args, []string{"--random-fully"})
@@ -305,4 +349,16 @@ func (p *parser) markTarget(args []string) {
 	}
 	value, mask := p.masked(args[1])
 	p.rule.Do = Verdict{Action: SetMark, Mark: value, Mask: mask}
+}
+
+func (p *parser) dnatTarget(args []string) {
+	if len(args) != 2 || args[0] != toDestination {
+		p.fail("DNAT " + strings.Join(args, " "))
+		return
+	}
+	to, err := netip.ParseAddrPort(args[1])
+	if err != nil || to.Port() == 0 || to.Addr().Zone() != "" || model.FamilyOf(to.Addr()) != p.family {
+		p.fail(toDestination + " " + args[1])
+	}
+	p.rule.Do = DNATTo(to)
 }

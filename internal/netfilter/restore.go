@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"sluice.dev/sluice/internal/model"
 )
 
 // tableText builds the input of iptables-restore for one table.
@@ -34,6 +36,20 @@ func (t *tableText) chain(name string, spec Spec) {
 func (t *tableText) drop(name string) {
 	t.declare = append(t.declare, fmt.Sprintf(":%s - [0:0]", name))
 	t.rules = append(t.rules, "-X "+name)
+}
+
+// mappings removes every copy of the mappings named in gone and in puts and
+// adds those of puts. have is what the map holds now.
+func (t *tableText) mappings(chain string, have []mapping, w *mapWork) {
+	for _, is := range have {
+		_, put := w.puts[is.entry]
+		if _, gone := w.gone[is.entry]; put || gone {
+			t.rules = append(t.rules, "-D "+chain+" "+is.text)
+		}
+	}
+	for e, spec := range w.puts {
+		t.rules = append(t.rules, "-A "+chain+" -m comment --comment "+mappingComment+" "+mappingRule(e, spec.To).Render(model.FamilyOf(spec.To.Addr())))
+	}
 }
 
 // jumps removes every copy of the jumps to the chains named in gone and in
@@ -65,8 +81,8 @@ func (t *tableText) jumps(hook Hook, have []jump, puts map[string]int, gone map[
 // restore writes tables, each as a whole or not at all, and leaves what it
 // does not name alone. It waits for the lock that the legacy programs share,
 // but not for ever: others may hang while they hold it.
-func restore(ctx context.Context, r Runner, program string, tables map[Table]*tableText) error {
-	text := restoreText(tables)
+func restore(ctx context.Context, r Runner, program string, texts map[Table]*tableText) error {
+	text := restoreText(texts)
 	if len(text) == 0 {
 		return nil
 	}
@@ -75,10 +91,10 @@ func restore(ctx context.Context, r Runner, program string, tables map[Table]*ta
 }
 
 // restoreText is the input for all tables that change.
-func restoreText(tables map[Table]*tableText) []byte {
+func restoreText(texts map[Table]*tableText) []byte {
 	var b bytes.Buffer
-	for _, t := range []Table{NAT, Filter} {
-		text := tables[t]
+	for _, t := range tables() {
+		text := texts[t]
 		if text == nil || len(text.declare)+len(text.rules) == 0 {
 			continue
 		}

@@ -2,16 +2,19 @@ package netfilter
 
 import (
 	"fmt"
+	"net/netip"
+	"strconv"
 	"strings"
 
 	"sluice.dev/sluice/internal/model"
 )
 
 // Rule is one rule: what has to be true of a packet, all of it, and what
-// happens then. It is comparable, the same for both families and for every
-// backend.
+// happens then. It is comparable and the same for every backend, and for both
+// families unless it names an address.
 type Rule struct {
 	Protocol model.Protocol // TCP, UDP or SCTP; 0: not looked at
+	To       netip.AddrPort // beside Protocol: the destination; invalid: not looked at
 	ICMP     ICMP           // instead of Protocol
 	Sets     [2]InSet       // those in use come first
 	Mark     HasMark
@@ -77,6 +80,7 @@ const (
 	StateRelated
 	StateEstablished
 	StateUntracked
+	StateDNAT // the destination was rewritten; holds beside one of the others
 )
 
 // Action is what a verdict does.
@@ -92,14 +96,16 @@ const (
 	Jump
 	SetMark
 	MasqueradeAs // the outgoing interface's address
+	DNAT         // nat only, reached from Prerouting and Output only
 )
 
 // Verdict is what happens to a packet that matches.
 type Verdict struct {
 	Action      Action
-	Chain       string // Jump
-	Mark, Mask  uint32 // SetMark: the bits in Mask become Mark's
-	RandomPorts bool   // MasqueradeAs: choose ports fully at random
+	Chain       string         // Jump
+	Mark, Mask  uint32         // SetMark: the bits in Mask become Mark's
+	RandomPorts bool           // MasqueradeAs: choose ports fully at random
+	To          netip.AddrPort // DNAT
 }
 
 // MarkBits sets bits of the packet's mark.
@@ -111,6 +117,10 @@ func ClearBits(bits uint32) Verdict { return Verdict{Action: SetMark, Mask: bits
 // Masquerade gives the packet this node's address as source and a random port,
 // so that two clients of one port do not take turns at the same one.
 func Masquerade() Verdict { return Verdict{Action: MasqueradeAs, RandomPorts: true} }
+
+// DNATTo rewrites the connection's destination, port included. The rule has to
+// name a Protocol, and the address has to be of the chain's family.
+func DNATTo(to netip.AddrPort) Verdict { return Verdict{Action: DNAT, To: to} }
 
 // To jumps to another chain of ours.
 func To(chain string) Verdict { return Verdict{Action: Jump, Chain: chain} }
@@ -135,9 +145,7 @@ func (c Chain) Spec(f model.Family) Spec {
 // stands for it here.
 func (r Rule) Render(f model.Family) string {
 	var w words
-	if r.Protocol != 0 {
-		w.add("-p", protocolText(r.Protocol))
-	}
+	w.transport(r.Protocol, r.To)
 	w.icmp(f, r.ICMP)
 	for _, s := range r.Sets {
 		w.set(f, s)
@@ -152,6 +160,18 @@ func (r Rule) Render(f model.Family) string {
 type words []string
 
 func (w *words) add(s ...string) { *w = append(*w, s...) }
+
+func (w *words) transport(p model.Protocol, to netip.AddrPort) {
+	if to.IsValid() {
+		w.add("-d", host(to.Addr()).String())
+	}
+	if p != 0 {
+		w.add("-p", protocolText(p))
+	}
+	if to.IsValid() {
+		w.add("-m", protocolText(p), "--dport", strconv.Itoa(int(to.Port())))
+	}
+}
 
 func (w *words) icmp(f model.Family, m ICMP) {
 	switch {
@@ -223,7 +243,9 @@ func (w *words) state(s State) {
 	w.add("-m", "conntrack", "--ctstate", strings.Join(names, ","))
 }
 
-func stateNames() []string { return []string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED"} }
+func stateNames() []string {
+	return []string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "DNAT"}
+}
 
 func (w *words) verdict(v Verdict) {
 	switch v.Action {
@@ -238,12 +260,17 @@ func (w *words) verdict(v Verdict) {
 		if v.RandomPorts {
 			w.add("--random-fully")
 		}
+	case DNAT:
+		w.add("-j", "DNAT", toDestination, v.To.String())
 	default:
 		w.add("-j", actionName(v.Action))
 	}
 }
 
-const tcpReset = "tcp-reset"
+const (
+	tcpReset      = "tcp-reset"
+	toDestination = "--to-destination"
+)
 
 func actionName(a Action) string {
 	switch a {

@@ -1,6 +1,8 @@
 package netfilter_test
 
 import (
+	"net/netip"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -30,24 +32,38 @@ func TestRender(t *testing.T) {
 			"-m mark ! --mark 0x1/0x1 -j MASQUERADE --random-fully", "-m mark ! --mark 0x1/0x1 -j MASQUERADE --random-fully"},
 		{netfilter.Rule{Do: netfilter.ClearBits(0x4000)}, "-j MARK --set-xmark 0x0/0x4000", "-j MARK --set-xmark 0x0/0x4000"},
 		{netfilter.Rule{Do: netfilter.To("SLUICE-X")}, "-j SLUICE-X", "-j SLUICE-X"},
+		{netfilter.Rule{Sets: [2]netfilter.InSet{in}, State: netfilter.StateNew | netfilter.StateDNAT, Do: netfilter.Do(netfilter.Drop)},
+			"-m set --match-set SLUICE-A dst,dst -m conntrack --ctstate NEW,DNAT -j DROP",
+			"-m set --match-set SLUICE-6-A dst,dst -m conntrack --ctstate NEW,DNAT -j DROP"},
+		{rule: netfilter.Rule{Protocol: model.TCP, To: netip.MustParseAddrPort("192.0.2.1:80"), Sets: [2]netfilter.InSet{in}, State: netfilter.StateDNAT,
+			Do: netfilter.DNATTo(netip.MustParseAddrPort("10.0.0.1:80"))},
+			four: "-d 192.0.2.1/32 -p tcp -m tcp --dport 80 -m set --match-set SLUICE-A dst,dst -m conntrack --ctstate DNAT -j DNAT --to-destination 10.0.0.1:80"},
+		{rule: netfilter.Rule{Protocol: model.SCTP, To: netip.MustParseAddrPort("[2001:db8::1]:80"), Do: netfilter.DNATTo(netip.MustParseAddrPort("[fd00::1]:80"))},
+			six: "-d 2001:db8::1/128 -p sctp -m sctp --dport 80 -j DNAT --to-destination [fd00::1]:80"},
 	} {
-		if got := c.rule.Render(model.IPv4); got != c.four {
+		if got := c.rule.Render(model.IPv4); c.four != "" && got != c.four {
 			t.Errorf("got  %s\nwant %s", got, c.four)
 		}
-		if got := c.rule.Render(model.IPv6); got != c.six {
+		if got := c.rule.Render(model.IPv6); c.six != "" && got != c.six {
 			t.Errorf("got  %s\nwant %s", got, c.six)
 		}
 	}
 }
 
-// drawRule is any rule that can be said.
-func drawRule(t *rapid.T) netfilter.Rule {
+// drawRule is any rule that can be said in a family.
+func drawRule(t *rapid.T, f model.Family) netfilter.Rule {
 	name := rapid.StringMatching(`SLUICE-[A-Z][A-Z-]{0,10}`)
+	at := rapid.Custom(func(t *rapid.T) netip.AddrPort {
+		return netip.AddrPortFrom(addr(f, rapid.IntRange(0, 0xffff).Draw(t, "address")), rapid.Uint16Min(1).Draw(t, "port"))
+	})
 	side := rapid.SampledFrom([]netfilter.Side{netfilter.Src, netfilter.Dst})
 	var r netfilter.Rule
 	switch rapid.IntRange(0, 2).Draw(t, "protocol") {
 	case 0:
 		r.Protocol = rapid.SampledFrom([]model.Protocol{model.TCP, model.UDP, model.SCTP}).Draw(t, "transport")
+		if rapid.Bool().Draw(t, "to one") {
+			r.To = at.Draw(t, "to")
+		}
 	case 1:
 		r.ICMP = rapid.SampledFrom([]netfilter.ICMP{netfilter.AnyICMP, netfilter.EchoRequest}).Draw(t, "icmp")
 	}
@@ -60,19 +76,20 @@ func drawRule(t *rapid.T) netfilter.Rule {
 		mask := rapid.Uint32Min(1).Draw(t, "mask")
 		r.Mark = netfilter.HasMark{Value: rapid.Uint32().Draw(t, "mark") & mask, Mask: mask, Not: rapid.Bool().Draw(t, "not")}
 	}
-	r.State = netfilter.State(rapid.IntRange(0, 31).Draw(t, "state"))
+	r.State = netfilter.State(rapid.IntRange(0, 63).Draw(t, "state"))
 	r.Do = rapid.SampledFrom([]netfilter.Verdict{
 		netfilter.Do(netfilter.Accept), netfilter.Do(netfilter.Drop), netfilter.Do(netfilter.Reject), netfilter.Do(netfilter.Return),
 		netfilter.Do(netfilter.Reset), netfilter.Do(netfilter.MasqueradeAs), netfilter.Masquerade(),
 		netfilter.MarkBits(1), netfilter.ClearBits(0xff), netfilter.To("SLUICE-NEXT"),
+		netfilter.DNATTo(at.Draw(t, "rewritten to")),
 	}).Draw(t, "verdict")
 	return r
 }
 
 func TestRuleRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := drawRule(t)
 		f := rapid.SampledFrom(families()).Draw(t, "family")
+		want := drawRule(t, f)
 		text := want.Render(f)
 		got, _, err := netfilter.ParseRule(f, text)
 		if err != nil || got != want {
@@ -96,6 +113,9 @@ func TestParseOtherSpellings(t *testing.T) {
 		{model.IPv4, "-m mark --mark 0x7 -j DROP", "-m mark --mark 0x7/0xffffffff -j DROP"},
 		{model.IPv4, "-m conntrack --ctstate ESTABLISHED,NEW -j DROP", "-m conntrack --ctstate NEW,ESTABLISHED -j DROP"},
 		{model.IPv4, "-m mark --mark 0x1/0x1 -p tcp -j DROP", "-p tcp -m mark --mark 0x1/0x1 -j DROP"},
+		{model.IPv4, "-m conntrack --ctstate DNAT,NEW -j DROP", "-m conntrack --ctstate NEW,DNAT -j DROP"},
+		{model.IPv4, "-p tcp -d 192.0.2.1 -m conntrack --ctstate DNAT -m tcp --dport 80 -j DROP", "-d 192.0.2.1/32 -p tcp -m tcp --dport 80 -m conntrack --ctstate DNAT -j DROP"},
+		{model.IPv6, "-p 17 -m udp --dport 053 -d 2001:db8::1 -j DROP", "-d 2001:db8::1/128 -p udp -m udp --dport 53 -j DROP"},
 		{model.IPv4, `-m comment --comment "two \"words\"" -j DROP`, "-j DROP"},
 	} {
 		r, _, err := netfilter.ParseRule(c.f, c.text)
@@ -118,6 +138,18 @@ func TestParseRefuses(t *testing.T) {
 		"-m conntrack --ctstate NEW,SOON -j DROP", "-m conntrack ! --ctstate NEW -j DROP", "-m conntrack --ctstate NEW --ctdir ORIGINAL -j DROP",
 		"-j MARK --set-mark 0x1", "-j MARK", "-j MASQUERADE --to-ports 1024", "-j MASQUERADE --random-fully --random",
 		"-j REJECT --reject-with icmp-host-prohibited", "-j DROP --now", "-g SLUICE-X", "-j LOG --log-prefix x", `-m comment --comment "open -j DROP`,
+		"-d 192.0.2.1/32 -j DROP", "-d 192.0.2.1/32 -p tcp -j DROP", "-d 192.0.2.1/32 -p tcp -m tcp -j DROP", "-p tcp -m tcp -j DROP",
+		"-d 192.0.2.0/24 -p tcp -m tcp --dport 22 -j DROP", "-d 192.0.2.1/32 -p tcp -m tcp --dport 22:23 -j DROP",
+		"-d 192.0.2.1/32 -p tcp -m tcp --dport 65536 -j DROP", "-d 192.0.2.1/32 -p tcp -m tcp --dport ssh -j DROP",
+		"-d 192.0.2.1/32 -p tcp --dport 22 -j DROP", "-d 192.0.2.1/32 -p tcp -m udp --dport 22 -j DROP", "-d 192.0.2.1/32 -m tcp --dport 22 -j DROP",
+		"-d 192.0.2.1/32 -p tcp -m tcp -m tcp --dport 22 -j DROP", "-d 192.0.2.1/32 -p icmp -m tcp --dport 22 -j DROP",
+		"! -d 192.0.2.1/32 -p tcp -m tcp --dport 22 -j DROP", "-d 192.0.2.1/32 -p tcp -m tcp ! --dport 22 -j DROP",
+		"-d 192.0.2.1/32 -d 192.0.2.2/32 -p tcp -m tcp --dport 22 -j DROP", "-d 2001:db8::1/128 -p tcp -m tcp --dport 22 -j DROP",
+		"-d 192.0.2.1/32 -p tcp -m tcp --sport 22 -j DROP", "-d  -p tcp -m tcp --dport 22 -j DROP",
+		"-p tcp -j DNAT", "-p tcp -j DNAT --to-destination", "-p tcp -j DNAT --to-destination 10.0.0.1", "-p tcp -j DNAT --to-destination 10.0.0.1:0",
+		"-p tcp -j DNAT --to-destination 10.0.0.1-10.0.0.2:80", "-p tcp -j DNAT --to-destination [fd00::1]:80",
+		"-p tcp -j DNAT --to-destination 10.0.0.1:80 --random", "-p tcp -j DNAT --to-destination 10.0.0.1:80-81",
+		"-m conntrack --ctstate SNAT -j DROP",
 		"! ! -m mark --mark 0x1 -j DROP", "-m mark --mark 0x1 ! -j DROP",
 	} {
 		if r, _, err := netfilter.ParseRule(model.IPv4, text); err == nil {
@@ -128,9 +160,10 @@ func TestParseRefuses(t *testing.T) {
 
 // FuzzParseRule: whatever is read can be written and read again.
 func FuzzParseRule(f *testing.F) {
-	for _, r := range everyRule() {
-		f.Add(r.Render(model.IPv4), true)
-		f.Add(r.Render(model.IPv6), false)
+	for _, family := range families() {
+		for _, r := range slices.Concat(everyRule(family), natRules(family)) {
+			f.Add(r.Render(family), family == model.IPv4)
+		}
 	}
 	f.Fuzz(func(t *testing.T, text string, four bool) {
 		family := model.IPv6

@@ -1,8 +1,10 @@
 package netfilter
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,8 +15,17 @@ import (
 // saved is what of ours a table holds.
 type saved struct {
 	family model.Family
-	chains map[string][]string // rules as printed, without "-A CHAIN"
+	chains map[string][]string // rules as printed, without "-A CHAIN"; of a map none
 	jumps  map[Hook][]jump     // in the order they stand in
+
+	mappings map[string][]mapping // by chain
+}
+
+// mapping is a rule of a map.
+type mapping struct {
+	entry Entry
+	to    netip.AddrPort
+	text  string // as printed, without "-A CHAIN"
 }
 
 // jump is a rule of a builtin chain that leads to a chain of ours.
@@ -25,10 +36,10 @@ type jump struct {
 	first bool   // only such rules stand before it
 }
 
-// parseSave reads what iptables-save printed for one table. Everything that
+// parseSave reads what iptables-save printed of one table. Everything that
 // is not ours is passed over, but its place is seen.
 func parseSave(f model.Family, out []byte) saved {
-	s := saved{family: f, chains: map[string][]string{}, jumps: map[Hook][]jump{}}
+	s := saved{family: f, chains: map[string][]string{}, jumps: map[Hook][]jump{}, mappings: map[string][]mapping{}}
 	foreign := map[Hook]bool{} // a rule of others was seen
 	for line := range strings.SplitSeq(string(out), "\n") {
 		if name, declared := strings.CutPrefix(line, ":"); declared {
@@ -44,7 +55,7 @@ func parseSave(f model.Family, out []byte) saved {
 		}
 		name, text, _ := strings.Cut(rule, " ")
 		if strings.HasPrefix(name, Prefix) {
-			s.chains[name] = append(s.chains[name], text)
+			s.addRule(name, text)
 			continue
 		}
 		hook, builtin := ParseHook(name)
@@ -61,6 +72,39 @@ func parseSave(f model.Family, out []byte) saved {
 		})
 	}
 	return s
+}
+
+// addRule takes in a rule of a chain of ours: a mapping, if it is exactly as we
+// write one.
+func (s saved) addRule(chain, text string) {
+	if strings.Contains(text, mappingComment) {
+		rule, comment, err := ParseRule(s.family, text)
+		entry := AddrPort(rule.To, rule.Protocol)
+		if err == nil && comment == mappingComment && rule == mappingRule(entry, rule.Do.To) {
+			s.mappings[chain] = append(s.mappings[chain], mapping{entry, rule.Do.To, text})
+			return
+		}
+	}
+	s.chains[chain] = append(s.chains[chain], text)
+}
+
+// mappingRule is the rule that does what a mapping says.
+func mappingRule(e Entry, to netip.AddrPort) Rule {
+	return Rule{Protocol: e.Protocol, To: netip.AddrPortFrom(e.First.Addr(), e.Port), Do: DNATTo(to)}
+}
+
+// splitTables cuts what iptables-save printed into our tables, those of them
+// that are there to their end.
+func splitTables(out []byte) map[Table][]byte {
+	parts := map[Table][]byte{}
+	for part := range bytes.SplitSeq(out, []byte("\n*")) {
+		name, lines, _ := bytes.Cut(bytes.TrimPrefix(part, []byte("*")), []byte("\n"))
+		lines, _, whole := bytes.Cut(lines, []byte("\nCOMMIT"))
+		if t, ours := ParseTable(string(name)); ours && whole {
+			parts[t] = lines
+		}
+	}
+	return parts
 }
 
 // target is where a rule leads.
@@ -90,11 +134,12 @@ func (s saved) order(to, text string) int {
 	return misplaced
 }
 
-// The comments that our rules carry: the order of a jump, and in a chain's
-// first rule the hash of its text.
+// The comments that our rules carry: the order of a jump, in a chain's first
+// rule the hash of its text, and in each rule of a map that it is one.
 const (
-	orderComment = "sluice-order-"
-	hashComment  = "sluice-hash-"
+	mappingComment = "sluice-mapping"
+	orderComment   = "sluice-order-"
+	hashComment    = "sluice-hash-"
 )
 
 // hashOf identifies a chain's text.
@@ -103,11 +148,21 @@ func hashOf(text string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// specs yields the specs of all chains and jumps of the table.
+// specs yields the specs of all chains, mappings and jumps of the table.
 func (s saved) specs(t Table) map[Key]Spec {
 	out := make(map[Key]Spec, len(s.chains))
 	for name, rules := range s.chains {
 		out[ChainKey(s.family, t, name)] = s.chainSpec(rules)
+	}
+	for chain, mappings := range s.mappings {
+		for _, m := range mappings {
+			key := MappingKey(s.family, chain, m.entry)
+			spec := MappingSpec(m.to)
+			if _, doubled := out[key]; doubled {
+				spec = Spec{} // none that is wanted
+			}
+			out[key] = spec
+		}
 	}
 	for hook, jumps := range s.jumps {
 		last := 0

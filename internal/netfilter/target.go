@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,23 +40,19 @@ func New(opts Options) *Target { return &Target{opts: opts} }
 type section = reconcile.Section[Key, Spec]
 
 // List yields a section for each family and table, one for all sets, and one
-// for the members of each set. Asked for sets and members only, it starts no
-// program. A family whose tables cannot be read does not keep the others from
-// being listed: its error comes last.
+// for the members of each set. It starts one program for each family with
+// chains or jumps among what is asked for. A family or table that cannot be
+// read does not keep the others from being listed: its error comes last.
 func (t *Target) List(ctx context.Context, only []Key) iter.Seq2[section, error] {
 	return func(yield func(section, error) bool) {
 		var errs []error
 		for _, f := range t.opts.Families {
-			for _, table := range []Table{NAT, Filter} {
-				if !concerned(only, f, table) {
-					continue
-				}
-				s, err := t.listTable(ctx, f, table)
-				if err != nil {
-					errs = append(errs, err)
-					continue
-				}
-				if !yield(s, nil) {
+			got, err := t.read(ctx, f, slices.DeleteFunc(tables(), func(table Table) bool { return !concerned(only, f, table) }))
+			if err != nil {
+				errs = append(errs, err)
+			}
+			for table, s := range got {
+				if !yield(s.section(table), nil) {
 					return
 				}
 			}
@@ -76,25 +73,45 @@ func concerned(only []Key, f model.Family, table Table) bool {
 	})
 }
 
-func (k Key) rule() bool { return k.Kind == KindChain || k.Kind == KindJump }
+func (k Key) rule() bool { return k.Kind >= KindChain }
 
-func (t *Target) listTable(ctx context.Context, f model.Family, table Table) (section, error) {
-	s, err := t.save(ctx, f, table)
-	if err != nil {
-		return section{}, err
-	}
+// section is the table as the loop sees it.
+func (s saved) section(table Table) section {
 	return section{
-		Covers:  func(k Key) bool { return k.rule() && k.Family == f && k.Table == table },
+		Covers:  func(k Key) bool { return k.rule() && k.Family == s.family && k.Table == table },
 		Present: s.specs(table),
-	}, nil
+	}
 }
 
-func (t *Target) save(ctx context.Context, f model.Family, table Table) (saved, error) {
-	out, err := t.opts.Runner.Run(ctx, nil, t.opts.Backend.save(f), "-t", table.String())
-	if err != nil {
-		return saved{}, fmt.Errorf("list %s table %s: %w", f, table, err)
+// read is what tables of one family hold; the error is that of the tables left
+// out. More than one are read by one program, which prints all there are. A
+// table that it did not print is asked for by its name: nothing of ours is in
+// it yet, or the kernel lacks it, and only then does the program say so.
+func (t *Target) read(ctx context.Context, f model.Family, which []Table) (map[Table]saved, error) {
+	got := map[Table]saved{}
+	if len(which) > 1 {
+		out, err := t.opts.Runner.Run(ctx, nil, t.opts.Backend.save(f))
+		if err != nil && !refused(err) {
+			return nil, fmt.Errorf("list %s tables: %w", f, err)
+		}
+		for table, lines := range splitTables(out) {
+			got[table] = parseSave(f, lines)
+		}
+		maps.DeleteFunc(got, func(table Table, _ saved) bool { return !slices.Contains(which, table) })
 	}
-	return parseSave(f, out), nil
+	var errs []error
+	for _, table := range which {
+		if _, done := got[table]; done {
+			continue
+		}
+		out, err := t.opts.Runner.Run(ctx, nil, t.opts.Backend.save(f), "-t", table.String())
+		if err != nil {
+			errs = append(errs, fmt.Errorf("list %s table %s: %w", f, table, t.opts.Backend.lacking(f, table, err)))
+			continue
+		}
+		got[table] = parseSave(f, out)
+	}
+	return got, errors.Join(errs...)
 }
 
 // listSets yields the sections of sets and members. It returns false when the
@@ -191,7 +208,7 @@ func (t *Target) refuse(k Key) error {
 		return fmt.Errorf("%s: the name is longer than %d characters", k, MaxSetName)
 	case k.rule() && len(k.Name) > MaxChainName:
 		return fmt.Errorf("%s: the name is longer than %d characters", k, MaxChainName)
-	case k.Kind == KindMember && model.FamilyOf(k.Entry.First.Addr()) != k.Family:
+	case (k.Kind == KindMember || k.Kind == KindMapping) && model.FamilyOf(k.Entry.First.Addr()) != k.Family:
 		return fmt.Errorf("%s: the entry is not %s", k, k.Family)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,6 +36,8 @@ func testTarget(t *testing.T, fresh func(*testing.T) subject) {
 		"listing of a part":  testListPart,
 		"busy set":           testBusySet,
 		"set goes with rest": testEverythingGoes,
+		"mappings":           testMappings,
+		"first writes":       testFirstWrites,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newRig(fresh(t))) })
 	}
@@ -125,8 +128,8 @@ func (r rig) want(t *testing.T, want state) {
 }
 
 const (
-	setIP, setPort, setThree, setNet = "SLUICE-IP", "SLUICE-PORT", "SLUICE-THREE", "SLUICE-NET"
-	chainX, chainY                   = "SLUICE-X", "SLUICE-Y"
+	setIP, setPort, setThree, setNet, setNets = "SLUICE-IP", "SLUICE-PORT", "SLUICE-THREE", "SLUICE-NET", "SLUICE-NETS"
+	chainX, chainY, chainMap                  = "SLUICE-X", "SLUICE-Y", "SLUICE-MAP"
 )
 
 // sample has something of every kind, in both families.
@@ -137,6 +140,7 @@ func sample() state {
 		wide, _ := addr(f, 0).Prefix(24)
 		for name, typ := range map[string]netfilter.SetType{
 			setIP: netfilter.HashIP, setPort: netfilter.HashIPPort, setThree: netfilter.HashIPPortIP, setNet: netfilter.HashNet,
+			setNets: netfilter.HashIPPortNet,
 		} {
 			s[netfilter.SetKey(f, name)] = netfilter.SetSpec(typ)
 		}
@@ -144,6 +148,7 @@ func sample() state {
 		s[netfilter.MemberKey(f, setPort, netfilter.AddrPort(at, model.TCP))] = netfilter.Spec{}
 		s[netfilter.MemberKey(f, setThree, netfilter.AddrPortAddr(at, model.UDP, addr(f, 1)))] = netfilter.Spec{}
 		s[netfilter.MemberKey(f, setNet, netfilter.Net(wide))] = netfilter.Spec{}
+		s[netfilter.MemberKey(f, setNets, netfilter.AddrPortNet(at, model.TCP, wide))] = netfilter.Spec{}
 		s[netfilter.MemberKey(f, setNet, netfilter.Addr(addr(f, 1)))] = netfilter.Spec{NoMatch: true}
 
 		in := [2]netfilter.InSet{netfilter.In(setPort, netfilter.Dst, netfilter.Dst), netfilter.NotIn(setNet, netfilter.Src)}
@@ -157,11 +162,19 @@ func sample() state {
 		s[netfilter.ChainKey(f, netfilter.NAT, chainX)] = netfilter.Chain{
 			{Sets: in, Do: netfilter.MarkBits(0x4000)},
 			{Sets: [2]netfilter.InSet{netfilter.In(setThree, netfilter.Dst, netfilter.Dst, netfilter.Src)}, Do: netfilter.Do(netfilter.Return)},
+			{Protocol: model.TCP, To: at, Do: netfilter.DNATTo(netip.AddrPortFrom(addr(f, 2), 8080))},
 		}.Spec(f)
+		outside := [2]netfilter.InSet{netfilter.In(setPort, netfilter.Dst, netfilter.Dst), netfilter.NotIn(setNets, netfilter.Dst, netfilter.Dst, netfilter.Src)}
+		s[netfilter.ChainKey(f, netfilter.Mangle, chainX)] = netfilter.Chain{{Sets: outside, Do: netfilter.Do(netfilter.Drop)}}.Spec(f)
+		s[netfilter.ChainKey(f, netfilter.NAT, chainMap)] = netfilter.Spec{}
+		s[netfilter.MappingKey(f, chainMap, netfilter.AddrPort(at, model.UDP))] = netfilter.MappingSpec(netip.AddrPortFrom(addr(f, 2), 8080))
+		s[netfilter.JumpKey(f, netfilter.NAT, netfilter.Output, chainMap)] = netfilter.JumpSpec(20)
 		s[netfilter.JumpKey(f, netfilter.Filter, netfilter.Input, chainX)] = netfilter.JumpSpec(10)
 		s[netfilter.JumpKey(f, netfilter.Filter, netfilter.Input, chainY)] = netfilter.JumpSpec(20)
 		s[netfilter.JumpKey(f, netfilter.NAT, netfilter.Prerouting, chainX)] = netfilter.JumpSpec(10)
 		s[netfilter.JumpKey(f, netfilter.NAT, netfilter.Output, chainX)] = netfilter.JumpSpec(10)
+		s[netfilter.JumpKey(f, netfilter.Mangle, netfilter.Prerouting, chainX)] = netfilter.JumpSpec(10)
+		s[netfilter.JumpKey(f, netfilter.Mangle, netfilter.Output, chainX)] = netfilter.JumpSpec(10)
 	}
 	return s
 }
@@ -240,6 +253,28 @@ func testDrift(t *testing.T, r rig) {
 		r.wantDifference(t, want, []netfilter.Key{natX, netfilter.JumpKey(f, netfilter.NAT, netfilter.Prerouting, chainX), netfilter.JumpKey(f, netfilter.NAT, netfilter.Output, chainX)})
 		r.reconcile(t, want)
 	})
+	t.Run("destination rewritten", func(t *testing.T) {
+		rule := r.rules(t, f, "nat", chainX)[2]
+		r.restore(t, f, "*nat\n-D SLUICE-X "+rule+"\n-A SLUICE-X "+strings.Replace(rule, ":8080", ":8081", 1)+"\nCOMMIT\n")
+		r.wantDifference(t, want, []netfilter.Key{natX})
+		r.reconcile(t, want)
+	})
+	t.Run("match on the destination widened", func(t *testing.T) {
+		rule := r.rules(t, f, "nat", chainX)[2]
+		r.restore(t, f, "*nat\n-D SLUICE-X "+rule+"\n-A SLUICE-X "+strings.Replace(rule, "/32", "/31", 1)+"\nCOMMIT\n")
+		r.wantDifference(t, want, []netfilter.Key{natX})
+		r.reconcile(t, want)
+	})
+	t.Run("mangle flushed", func(t *testing.T) {
+		jump := r.rules(t, f, "mangle", "PREROUTING")[0]
+		r.restore(t, f, "*mangle\n-D PREROUTING "+jump+"\n-I PREROUTING 1 -j ACCEPT\n:SLUICE-X - [0:0]\nCOMMIT\n")
+		r.wantDifference(t, want, []netfilter.Key{
+			netfilter.ChainKey(f, netfilter.Mangle, chainX), netfilter.JumpKey(f, netfilter.Mangle, netfilter.Prerouting, chainX)})
+		r.reconcile(t, want)
+		if got := r.rules(t, f, "mangle", "PREROUTING"); len(got) != 2 || got[1] != "-j ACCEPT" {
+			t.Errorf("PREROUTING: %q", got)
+		}
+	})
 	t.Run("members", func(t *testing.T) { testMemberDrift(t, r, want) })
 }
 
@@ -249,13 +284,16 @@ func testMemberDrift(t *testing.T, r rig, want state) {
 	gone := netfilter.Member{Set: setIP, Entry: netfilter.Addr(addr(model.IPv4, 1))}
 	extra := netfilter.Member{Set: "SLUICE-6-IP", Entry: netfilter.Addr(addr(model.IPv6, 7))}
 	flipped := netfilter.Member{Set: setNet, Entry: netfilter.Addr(addr(model.IPv4, 1))}
+	wider := netfilter.Member{Set: "SLUICE-6-NETS", Entry: netfilter.AddrPortNet(
+		netip.AddrPortFrom(addr(model.IPv6, 1), 80), model.TCP, netip.PrefixFrom(addr(model.IPv6, 1), 7))}
 	all(t, r.Delete(ctx, []netfilter.Member{gone}), nil)
-	all(t, r.Add(ctx, []netfilter.Member{extra, flipped}), nil)
+	all(t, r.Add(ctx, []netfilter.Member{extra, flipped, wider}), nil)
 	all(t, r.Create(ctx, []netfilter.Set{kset(model.IPv6, "SLUICE-OLD", netfilter.HashNet)}), nil)
 	r.wantDifference(t, want, []netfilter.Key{
 		netfilter.MemberKey(model.IPv4, setIP, gone.Entry),
 		netfilter.MemberKey(model.IPv6, setIP, extra.Entry),
 		netfilter.MemberKey(model.IPv4, setNet, flipped.Entry),
+		netfilter.MemberKey(model.IPv6, setNets, wider.Entry),
 		netfilter.SetKey(model.IPv6, "SLUICE-OLD"),
 	})
 	r.reconcile(t, want)
@@ -294,8 +332,10 @@ func testForeign(t *testing.T, r rig) {
 	all(t, r.Create(ctx, []netfilter.Set{{Name: "KUBE-X", Family: model.IPv4, Type: netfilter.HashIP, MaxElem: 10}}), nil)
 	theirs := netfilter.Member{Set: "KUBE-X", Entry: netfilter.Addr(addr(model.IPv4, 1))}
 	all(t, r.Add(ctx, []netfilter.Member{theirs}), nil)
-	r.restore(t, model.IPv4, "*filter\n:KUBE-X - [0:0]\n:NOT-SLUICE-X - [0:0]\n-A KUBE-X -m set --match-set KUBE-X src -j DROP\n-A INPUT -j KUBE-X\nCOMMIT\n")
+	r.restore(t, model.IPv4, "*filter\n:KUBE-X - [0:0]\n:NOT-SLUICE-X - [0:0]\n-A KUBE-X -m set --match-set KUBE-X src -j DROP\n-A INPUT -j KUBE-X\nCOMMIT\n"+
+		"*mangle\n:FORWARD DROP [0:0]\n:KUBE-KUBELET-CANARY - [0:0]\n-A PREROUTING -i eth7 -j ACCEPT\nCOMMIT\n")
 	before := r.rules(t, model.IPv4, "filter", "INPUT")
+	mangle := r.chainsAndRules(t, model.IPv4, "mangle")
 	r.want(t, state{})
 	r.reconcile(t, sample())
 	r.reconcile(t, state{})
@@ -306,6 +346,27 @@ func testForeign(t *testing.T, r rig) {
 	if rules := r.rules(t, model.IPv4, "filter", "KUBE-X"); len(rules) != 1 {
 		t.Errorf("KUBE-X: %q", rules)
 	}
+	if after := r.chainsAndRules(t, model.IPv4, "mangle"); !slices.Equal(after, mangle) || len(after) != 7 {
+		t.Errorf("mangle was\n%q, is\n%q", mangle, after)
+	}
+}
+
+// chainsAndRules are a table's chains with their policies and its rules,
+// without comments and counters.
+func (r rig) chainsAndRules(t *testing.T, f model.Family, table string) []string {
+	t.Helper()
+	out, err := r.Run(t.Context(), nil, r.program(f, "save"), "-t", table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(string(out)) {
+		line, _, _ = strings.Cut(strings.TrimSpace(line), " [")
+		if strings.HasPrefix(line, ":") || strings.HasPrefix(line, "-") {
+			lines = append(lines, line)
+		}
+	}
+	return slices.Sorted(slices.Values(lines))
 }
 
 // testBadParts: one key's error keeps no other from being written.
@@ -368,12 +429,8 @@ func testBadJump(t *testing.T, r rig) {
 func testBudget(t *testing.T, r rig) {
 	t.Helper()
 	want := sample()
-	spent := func(do func()) netfilter.Count {
-		before := r.count()
-		do()
-		after := r.count()
-		return netfilter.Count{Execs: after.Execs - before.Execs, Commands: after.Commands - before.Commands}
-	}
+	r.reconcile(t, want)
+	r.reconcile(t, state{})
 	apply := func(c reconcile.Change[netfilter.Key, netfilter.Spec]) func() {
 		return func() {
 			if errs := r.target.Apply(t.Context(), c); len(errs) != 0 {
@@ -383,23 +440,115 @@ func testBudget(t *testing.T, r rig) {
 	}
 	member := netfilter.MemberKey(model.IPv4, setThree, netfilter.AddrPortAddr(netip.AddrPortFrom(addr(model.IPv4, 9), 80), model.TCP, addr(model.IPv4, 9)))
 	chain := netfilter.ChainKey(model.IPv4, netfilter.Filter, chainX)
+	jump := netfilter.JumpKey(model.IPv4, netfilter.Mangle, netfilter.Input, chainX)
 	for _, c := range []struct {
 		what string
 		do   func()
 		want netfilter.Count
 	}{
-		{"everything", apply(difference(want, state{})), netfilter.Count{Execs: 6, Commands: 16}}, // each family: two tables read, one restore
+		{"everything", apply(difference(want, state{})), netfilter.Count{Execs: 4, Commands: 20}}, // each family: read once, written once
 		{"a member comes", apply(difference(state{member: {}}, state{})), netfilter.Count{Commands: 1}},
 		{"a member goes", apply(difference(state{}, state{member: {}})), netfilter.Count{Commands: 1}},
 		{"members are looked at", func() { r.list(t, member) }, netfilter.Count{}},
 		{"a chain changes", apply(difference(state{chain: {}}, state{})), netfilter.Count{Execs: 1}},
+		{"a jump comes", apply(difference(state{jump: netfilter.JumpSpec(10)}, state{})), netfilter.Count{Execs: 2}},
+		{"a jump goes", apply(difference(state{}, state{jump: {}})), netfilter.Count{Execs: 2}},
+		{"a chain is looked at", func() { r.list(t, chain) }, netfilter.Count{Execs: 1}},
 		{"nothing", apply(difference(want, want)), netfilter.Count{}},
-		{"everything is looked at", func() { r.list(t) }, netfilter.Count{Execs: 4}},
+		{"everything is looked at", func() { r.list(t) }, netfilter.Count{Execs: 2}},
 	} {
-		if got := spent(c.do); got != c.want {
+		if got := r.spent(c.do); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.what, got, c.want)
 		}
 	}
+}
+
+func (r rig) spent(do func()) netfilter.Count {
+	before := r.count()
+	do()
+	after := r.count()
+	return netfilter.Count{Execs: after.Execs - before.Execs, Commands: after.Commands - before.Commands}
+}
+
+// testFirstWrites: as long as a table was never used, it takes a program of
+// its own to know that nothing is there.
+func testFirstWrites(t *testing.T, r rig) {
+	t.Helper()
+	if got := r.spent(func() { r.want(t, state{}) }); got.Execs != 8 {
+		t.Errorf("looking at nothing: %+v", got)
+	}
+	r.reconcile(t, sample())
+	if got := r.spent(func() { r.want(t, sample()) }); got.Execs != 2 {
+		t.Errorf("looking at what was written: %+v", got)
+	}
+}
+
+// testMappings: a map's mappings come and go one by one and in no order, by two
+// programs however many there are and change; and a map that is mended keeps
+// those that it has.
+func testMappings(t *testing.T, r rig) {
+	t.Helper()
+	const mappings = 1000
+	key := func(f model.Family, i int) netfilter.Key {
+		p := []model.Protocol{model.TCP, model.UDP, model.SCTP}[i%3]
+		return netfilter.MappingKey(f, chainMap, netfilter.AddrPort(netip.AddrPortFrom(addr(f, i), uint16(i)), p))
+	}
+	spec := func(f model.Family, i int) netfilter.Spec {
+		return netfilter.MappingSpec(netip.AddrPortFrom(addr(f, 0x4000+i), uint16(i+1)))
+	}
+	want := state{}
+	for _, f := range families() {
+		want[netfilter.ChainKey(f, netfilter.NAT, chainMap)] = netfilter.Spec{}
+		want[netfilter.JumpKey(f, netfilter.NAT, netfilter.Prerouting, chainMap)] = netfilter.JumpSpec(20)
+		for i := range mappings {
+			want[key(f, i)] = spec(f, i)
+		}
+	}
+	apply := func(c reconcile.Change[netfilter.Key, netfilter.Spec]) func() {
+		return func() {
+			for _, err := range r.target.Apply(t.Context(), c) {
+				t.Error(err)
+			}
+		}
+	}
+	if got := r.spent(apply(difference(want, state{}))); got.Execs != 4 { // each family: nat read, one restore
+		t.Errorf("written with %+v", got)
+	}
+	if got := len(r.rules(t, model.IPv6, "nat", chainMap)); got != mappings {
+		t.Errorf("%d rules, want %d", got, mappings)
+	}
+	r.wantDifference(t, want, nil)
+
+	before := maps.Clone(want)
+	delete(want, key(model.IPv4, 7))
+	want[key(model.IPv4, 8)] = spec(model.IPv4, 0)
+	want[key(model.IPv4, mappings)] = spec(model.IPv4, mappings)
+	if got := r.spent(apply(difference(want, before))); got.Execs != 2 {
+		t.Errorf("one goes, one changes, one comes, with %+v", got)
+	}
+	r.want(t, want)
+
+	// By hand: one is taken out, one doubled, and a rule is added that is none.
+	chain := netfilter.ChainKey(model.IPv4, netfilter.NAT, chainMap)
+	rule := func(k netfilter.Key) string {
+		for _, text := range r.rules(t, model.IPv4, "nat", chainMap) {
+			if e := k.Entry; strings.Contains(text, " "+e.First.String()+" ") {
+				return chainMap + " " + text
+			}
+		}
+		t.Fatalf("no rule for %s", k)
+		return ""
+	}
+	out, twice := key(model.IPv4, 10), key(model.IPv4, 11)
+	r.restore(t, model.IPv4, "*nat\n-D "+rule(out)+"\n-A "+rule(twice)+"\n-A "+chainMap+" -p tcp -j RETURN\nCOMMIT\n")
+	r.wantDifference(t, want, []netfilter.Key{chain, out, twice})
+	r.reconcile(t, want)
+
+	// A map that has to be written again keeps its mappings.
+	r.restore(t, model.IPv4, "*nat\n-A "+chainMap+" -p tcp -j RETURN\nCOMMIT\n")
+	apply(difference(want, r.list(t)))()
+	r.want(t, want)
+	r.reconcile(t, state{})
 }
 
 // testWrongSet: a set of our name with another type, size or family is made
@@ -522,7 +671,7 @@ func testEverythingGoes(t *testing.T, r rig) {
 	r.reconcile(t, sample())
 	r.reconcile(t, state{})
 	for _, f := range families() {
-		for _, table := range []string{"nat", "filter"} {
+		for _, table := range []string{"nat", "filter", "mangle"} {
 			out, err := r.Run(t.Context(), nil, r.program(f, "save"), "-t", table)
 			if err != nil || strings.Contains(string(out), "SLUICE") {
 				t.Errorf("%s %s: %v\n%s", f, table, err, out)

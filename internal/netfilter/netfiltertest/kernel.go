@@ -20,11 +20,14 @@ type Kernel struct {
 	// kernel name, or a program's); its error is the operation's. Verbs:
 	// headers, members, create, destroy, add, delete, run.
 	Fault func(verb, subject string) error
-	// Off are families whose tables the kernel lacks.
-	Off map[model.Family]bool
+	// Off are families whose tables the kernel lacks, Lacks are tables that it
+	// has of no family.
+	Off   map[model.Family]bool
+	Lacks map[netfilter.Table]bool
 
 	sets  map[string]*set
 	rules ruleset
+	used  map[model.Family]map[string]bool // tables
 	count netfilter.Count
 }
 
@@ -40,7 +43,10 @@ var (
 
 // New makes an empty kernel.
 func New() *Kernel {
-	return &Kernel{sets: map[string]*set{}, rules: newRuleset()}
+	return &Kernel{
+		sets: map[string]*set{}, rules: newRuleset(),
+		used: map[model.Family]map[string]bool{model.IPv4: {}, model.IPv6: {}},
+	}
 }
 
 // Count is what was done so far.
@@ -174,33 +180,34 @@ func (k *Kernel) move(ctx context.Context, verb string, members []netfilter.Memb
 // takes reports whether an entry has the shape of the set's type.
 func (s *set) takes(m netfilter.Member) bool {
 	e := m.Entry
-	parts := []netip.Prefix{e.First}
-	hasPort := false
+	hasPort, hasSecond, hasNet := false, false, false
 	for i, d := range dimensions(s.Type) {
+		hasNet = hasNet || d == "net"
 		switch {
 		case d == "port":
 			hasPort = true
-		case i > 0:
-			parts = append(parts, e.Second)
-		}
-	}
-	for _, p := range parts {
-		if !p.IsValid() || p != p.Masked() || p.Bits() == 0 || model.FamilyOf(p.Addr()) != s.Family {
+			continue
+		case i == 0 && !s.fits(d, e.First):
+			return false
+		case i > 0 && !s.fits(d, e.Second):
 			return false
 		}
-		if s.Type != netfilter.HashNet && !p.IsSingleIP() {
-			return false
-		}
+		hasSecond = i > 0
 	}
-	return hasPort == (e.Protocol != 0) &&
-		e.Second.IsValid() == (len(parts) == 2) &&
-		(!m.NoMatch || s.Type == netfilter.HashNet)
+	return hasPort == (e.Protocol != 0) && hasSecond == e.Second.IsValid() && (hasNet || !m.NoMatch)
+}
+
+// fits reports whether a dimension takes a prefix: one of the set's family,
+// an ip all of it, a net at least one bit.
+func (s *set) fits(dimension string, p netip.Prefix) bool {
+	return p.IsValid() && p == p.Masked() && p.Bits() > 0 && model.FamilyOf(p.Addr()) == s.Family &&
+		(dimension == "net" || p.IsSingleIP())
 }
 
 // dimensions are what a type's entries are made of; nil: an unknown type.
 func dimensions(t netfilter.SetType) []string {
 	switch t {
-	case netfilter.HashIP, netfilter.HashNet, netfilter.HashIPPort, netfilter.HashIPPortIP:
+	case netfilter.HashIP, netfilter.HashNet, netfilter.HashIPPort, netfilter.HashIPPortIP, netfilter.HashIPPortNet:
 		return strings.Split(strings.TrimPrefix(string(t), "hash:"), ",")
 	}
 	return nil

@@ -23,6 +23,9 @@ type Packet struct {
 	State    netfilter.State // zero: the first of a connection
 	Mark     uint32
 	FromNode bool // sent by a process of the node itself
+	// Translated is where conntrack sends a packet that is not its connection's
+	// first, because a rule did so with the first; invalid: nowhere else.
+	Translated netip.AddrPort
 }
 
 // Host is what of a node is not in the rules.
@@ -50,15 +53,22 @@ const (
 type Outcome struct {
 	Fate        Fate
 	Dst         netip.AddrPort // where it goes in the end
+	Server      netip.AddrPort // the virtual server that took it; invalid: none
 	Masqueraded bool
 	Mark        uint32
-	Path        []string // hooks and rules that it met, in order
+	// Verdict and Rule are those that rejected or dropped it, the rule as
+	// "mangle SLUICE-FIREWALL: …"; zero where no rule did.
+	Verdict netfilter.Verdict
+	Rule    string
+	Path    []string // hooks that hold rules and rules that it met, in order
 }
 
-// Trace follows a packet through the rules, as the kernel takes it: IPVS comes
-// after the filter table's INPUT, or after the nat table's OUTPUT, and what it
-// sends to a server leaves through OUTPUT and POSTROUTING. It panics at a rule
-// that netfilter.Rule cannot say.
+// Trace follows a packet through the rules, as the kernel takes it. A hook's
+// tables come in the order mangle, nat, filter; only a connection's first
+// packet meets the nat table, and from then on conntrack does with all what
+// its rules did with the first. IPVS comes after the filter table's INPUT, or
+// after the nat table's OUTPUT, and what it sends to a server leaves through
+// OUTPUT and POSTROUTING. It panics at a rule that netfilter.Rule cannot say.
 func (k *Kernel) Trace(h Host, p Packet) Outcome {
 	if p.State == 0 {
 		p.State = netfilter.StateNew
@@ -74,6 +84,7 @@ type tracer struct {
 	host   Host
 	packet Packet
 	family model.Family
+	last   string // the rule whose verdict ended the last chain
 	out    Outcome
 }
 
@@ -81,32 +92,38 @@ func (t *tracer) run() Fate {
 	if t.packet.FromNode {
 		return t.fromNode()
 	}
-	if fate := t.hook("nat", netfilter.Prerouting); fate != "" {
+	if fate := t.pass(netfilter.Prerouting, "mangle", "nat"); fate != "" {
 		return fate
 	}
 	if !t.local() {
-		return t.through("filter", netfilter.Forward)
+		return t.leave(netfilter.Forward, "mangle", "filter")
 	}
-	if fate := t.hook("filter", netfilter.Input); fate != "" {
-		return fate
-	}
-	if fate, ours := t.server(); ours {
-		return fate
-	}
-	return ToProcess
+	return t.deliver()
 }
 
 func (t *tracer) fromNode() Fate {
-	if fate := t.hook("nat", netfilter.Output); fate != "" {
+	if fate := t.pass(netfilter.Output, "mangle", "nat"); fate != "" {
 		return fate
 	}
 	if fate, ours := t.server(); ours {
 		return fate
 	}
-	if fate := t.through("filter", netfilter.Output); fate != Sent || !t.local() {
+	if fate := t.leave(netfilter.Output, "filter"); fate != Sent || !t.local() {
 		return fate
 	}
-	if fate := t.hook("filter", netfilter.Input); fate != "" {
+	// It comes back over lo. Its connection has been through the nat table.
+	if fate := t.pass(netfilter.Prerouting, "mangle"); fate != "" {
+		return fate
+	}
+	return t.deliver()
+}
+
+// deliver gives the packet to this node.
+func (t *tracer) deliver() Fate {
+	if fate := t.pass(netfilter.Input, "mangle", "filter"); fate != "" {
+		return fate
+	}
+	if fate, ours := t.server(); ours {
 		return fate
 	}
 	return ToProcess
@@ -124,41 +141,79 @@ func (t *tracer) local() bool {
 // server gives the packet to IPVS.
 func (t *tracer) server() (Fate, bool) {
 	to, ours := t.host.Servers[model.FrontendKey{Addr: t.packet.Dst, Protocol: t.packet.Protocol}]
-	switch {
-	case !ours:
+	if !ours {
 		return "", false
-	case !to.IsValid():
+	}
+	t.out.Server = t.packet.Dst
+	if !to.IsValid() {
 		t.out.Path = append(t.out.Path, "ipvs: no server")
 		return Rejected, true
 	}
 	t.out.Path = append(t.out.Path, "ipvs: "+to.String())
 	t.packet.Dst = to
-	return t.through("filter", netfilter.Output), true
+	return t.leave(netfilter.Output, "mangle", "filter"), true
 }
 
-// through is a hook on the way out, and POSTROUTING.
-func (t *tracer) through(table string, h netfilter.Hook) Fate {
-	if fate := t.hook(table, h); fate != "" {
+// leave is a hook on the way out, and POSTROUTING.
+func (t *tracer) leave(h netfilter.Hook, tables ...string) Fate {
+	if fate := t.pass(h, tables...); fate != "" {
 		return fate
 	}
-	if fate := t.hook("nat", netfilter.Postrouting); fate != "" {
+	if fate := t.pass(netfilter.Postrouting, "mangle", "nat"); fate != "" {
 		return fate
 	}
 	return Sent
 }
 
-// hook runs a builtin chain; "" lets the packet go on. Only a connection's
-// first packet meets the nat table.
-func (t *tracer) hook(table string, h netfilter.Hook) Fate {
-	if table == "nat" && t.packet.State != netfilter.StateNew {
-		return ""
+// pass runs a builtin chain of each table; "" lets the packet go on.
+func (t *tracer) pass(h netfilter.Hook, tables ...string) Fate {
+	for _, table := range tables {
+		if table == "nat" && t.packet.State&netfilter.StateNew == 0 {
+			t.translated(h)
+			continue
+		}
+		if fate := t.hook(table, h); fate != "" {
+			return fate
+		}
 	}
-	t.out.Path = append(t.out.Path, table+" "+h.String())
-	switch v := t.chain(table, h.String()); v.Action {
+	return ""
+}
+
+// translated does what conntrack does with all packets of a connection but the
+// first.
+func (t *tracer) translated(h netfilter.Hook) {
+	if t.packet.Translated.IsValid() && (h == netfilter.Prerouting || h == netfilter.Output) {
+		t.translate(t.packet.Translated)
+	}
+}
+
+func (t *tracer) translate(to netip.AddrPort) {
+	if to == t.packet.Dst {
+		return
+	}
+	t.packet.Dst = to
+	t.packet.State |= netfilter.StateDNAT
+}
+
+// hook runs a builtin chain; "" lets the packet go on.
+func (t *tracer) hook(table string, h netfilter.Hook) Fate {
+	c := t.kernel.rules[t.family][table][h.String()]
+	if len(c.rules) > 0 {
+		t.out.Path = append(t.out.Path, table+" "+h.String())
+	}
+	v := t.chain(table, h.String())
+	if v.Action == 0 && c.policy == "DROP" {
+		v, t.last = netfilter.Do(netfilter.Drop), table+" "+h.String()+": policy"
+	}
+	switch v.Action {
 	case netfilter.Drop:
+		t.out.Verdict, t.out.Rule = v, t.last
 		return Dropped
 	case netfilter.Reject, netfilter.Reset:
+		t.out.Verdict, t.out.Rule = v, t.last
 		return Rejected
+	case netfilter.DNAT:
+		t.translate(v.To)
 	case netfilter.MasqueradeAs:
 		t.out.Masqueraded = true
 	}
@@ -174,7 +229,8 @@ func (t *tracer) chain(table, name string) netfilter.Verdict {
 		if !t.matches(r.parsed) {
 			continue
 		}
-		t.out.Path = append(t.out.Path, "  "+name+": "+r.parsed.Render(t.family))
+		said := name + ": " + r.parsed.Render(t.family)
+		t.out.Path = append(t.out.Path, "  "+said)
 		v := r.parsed.Do
 		switch v.Action {
 		case netfilter.Return:
@@ -184,6 +240,8 @@ func (t *tracer) chain(table, name string) netfilter.Verdict {
 			continue
 		case netfilter.Jump:
 			v = t.chain(table, v.Chain)
+		default:
+			t.last = table + " " + said
 		}
 		if v.Action != 0 {
 			return v
@@ -197,6 +255,7 @@ func (t *tracer) matches(r netfilter.Rule) bool {
 	icmp := p.Protocol == ICMP || p.Protocol == ICMPv6
 	switch {
 	case r.Protocol != 0 && r.Protocol != p.Protocol,
+		r.To.IsValid() && r.To != p.Dst,
 		r.ICMP == netfilter.AnyICMP && !icmp,
 		r.ICMP == netfilter.EchoRequest && (!icmp || !p.Echo),
 		r.State != 0 && r.State&p.State == 0,
@@ -239,21 +298,24 @@ func (t *tracer) inSet(m netfilter.InSet) bool {
 			e.Second = full
 		}
 	}
-	if s.Type == netfilter.HashNet {
-		return s.holds(e.First.Addr())
-	}
-	_, in := s.members[e]
-	return in
+	return s.holds(e)
 }
 
-// holds looks an address up in a hash:net: the longest prefix decides.
-func (s *set) holds(a netip.Addr) bool {
+// holds looks addresses up. In a set with a net the longest prefix decides.
+func (s *set) holds(e netfilter.Entry) bool {
+	net := &e.Second
+	switch s.Type {
+	case netfilter.HashNet:
+		net = &e.First
+	case netfilter.HashIPPortNet:
+	default:
+		_, in := s.members[e]
+		return in
+	}
+	a := net.Addr()
 	for bits := a.BitLen(); bits > 0; bits-- {
-		p, err := a.Prefix(bits)
-		if err != nil {
-			return false
-		}
-		if nomatch, in := s.members[netfilter.Net(p)]; in {
+		*net = netip.PrefixFrom(a, bits).Masked()
+		if nomatch, in := s.members[e]; in {
 			return !nomatch
 		}
 	}
