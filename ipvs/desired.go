@@ -13,25 +13,36 @@ type Options struct {
 }
 
 // Desired says what a Service wants in the table: a virtual server for each of
-// its frontends, and the endpoints behind it. A frontend without endpoints
-// keeps its virtual server: the kernel refuses connections to it at once
-// (spec 1.5), where an address without one would be left to the host.
+// its frontends, and behind it the endpoints that the frontend's policy allows.
+// A frontend without any has no virtual server: the packet filter says what
+// becomes of connections to it (package nodeport), in ways that IPVS has not.
 func Desired(view model.View, opt Options) map[Key]Spec {
 	wish := make(map[Key]Spec)
 	for _, f := range view.Frontends {
 		vs := VirtualServer{Addr: f.Addr, Protocol: f.Protocol}
-		wish[Key{VirtualServer: vs}] = Spec{VirtualServer: virtualServerSpec(f, opt)}
-		for _, b := range backends(f) {
+		for _, b := range f.Backends() {
+			wish[Key{VirtualServer: vs}] = Spec{VirtualServer: virtualServerSpec(f, opt)}
 			wish[Key{VirtualServer: vs, RealServer: b.Addr}] = Spec{Destination: destinationSpec()}
 		}
 	}
 	return wish
 }
 
-// backends chooses the list of endpoints a frontend's virtual server holds.
-// For now it is the one of the policy Cluster for every kind; the policies
-// externalTrafficPolicy and internalTrafficPolicy Local will choose here.
-func backends(f model.Frontend) []model.Backend { return f.Cluster }
+// Vacant are the virtual servers that a Service has no endpoints for. One may be
+// there from before, and must not go until the packet filter stands in for it.
+func Vacant(view model.View) map[Key]Spec {
+	var vacant map[Key]Spec
+	for _, f := range view.Frontends {
+		if f.Vacancy() == model.Served {
+			continue
+		}
+		if vacant == nil { // nearly always
+			vacant = make(map[Key]Spec)
+		}
+		vacant[Key{VirtualServer: VirtualServer{Addr: f.Addr, Protocol: f.Protocol}}] = Spec{}
+	}
+	return vacant
+}
 
 // virtualServerSpec maps ClientIP affinity to persistence per client address.
 // The template is the virtual server's own: affinity is not shared between the

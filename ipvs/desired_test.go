@@ -26,6 +26,15 @@ func backendsAt(addrs ...string) func(*model.Frontend) {
 	}
 }
 
+func local(addrs ...string) func(*model.Frontend) {
+	return func(f *model.Frontend) {
+		f.OnlyLocal = true
+		for _, a := range addrs {
+			f.Local = append(f.Local, model.Backend{Addr: netip.MustParseAddrPort(a), Local: true})
+		}
+	}
+}
+
 func serverKey(addr string, p model.Protocol) ipvs.Key {
 	return ipvs.Key{VirtualServer: ipvs.VirtualServer{Addr: netip.MustParseAddrPort(addr), Protocol: p}}
 }
@@ -46,6 +55,8 @@ func serverSpec(scheduler string, edit ...func(*ipvs.VirtualServerSpec)) ipvs.Sp
 func TestDesired(t *testing.T) {
 	vs := serverKey("10.96.0.1:80", model.TCP)
 	six := serverKey("[fd00::1]:80", model.TCP)
+	udp, sctp := serverKey("10.96.0.1:80", model.UDP), serverKey("10.96.0.1:80", model.SCTP)
+	one, oneSix := backendsAt("10.1.1.1:80"), backendsAt("[fd00::2]:80")
 	dest := ipvs.Spec{Destination: ipvs.DestinationSpec{Weight: 1, Forward: ipvs.Masquerade}}
 	sticky := func(mask, seconds uint32) func(*ipvs.VirtualServerSpec) {
 		return func(s *ipvs.VirtualServerSpec) { s.Flags, s.Netmask, s.Timeout = ipvs.Persistent, mask, seconds }
@@ -58,8 +69,7 @@ func TestDesired(t *testing.T) {
 		want      map[ipvs.Key]ipvs.Spec
 	}{
 		{"nothing", nil, ipvs.Options{}, map[ipvs.Key]ipvs.Spec{}},
-		{"no endpoints: the virtual server refuses", []model.Frontend{frontend("10.96.0.1:80")}, ipvs.Options{},
-			map[ipvs.Key]ipvs.Spec{vs: serverSpec("rr")}},
+		{"no endpoints: no virtual server", []model.Frontend{frontend("10.96.0.1:80")}, ipvs.Options{}, map[ipvs.Key]ipvs.Spec{}},
 		{"endpoints", []model.Frontend{frontend("10.96.0.1:80", backendsAt("10.1.1.1:8080", "10.1.1.2:8080"))}, ipvs.Options{},
 			map[ipvs.Key]ipvs.Spec{vs: serverSpec("rr"), destKey(vs, "10.1.1.1:8080"): dest, destKey(vs, "10.1.1.2:8080"): dest}},
 		{"every kind of frontend", []model.Frontend{
@@ -70,24 +80,26 @@ func TestDesired(t *testing.T) {
 			serverKey("192.0.2.1:30080", model.TCP):                         serverSpec("rr"),
 			destKey(serverKey("192.0.2.1:30080", model.TCP), "10.1.1.1:80"): dest,
 		}},
-		{"the local list is not used yet", []model.Frontend{frontend("10.96.0.1:80", func(f *model.Frontend) {
-			f.Local = []model.Backend{{Addr: netip.MustParseAddrPort("10.1.1.1:80")}}
-		})}, ipvs.Options{}, map[ipvs.Key]ipvs.Spec{vs: serverSpec("rr")}},
-		{"the node's scheduler", []model.Frontend{frontend("10.96.0.1:80")}, ipvs.Options{Scheduler: "wlc"},
-			map[ipvs.Key]ipvs.Spec{vs: serverSpec("wlc")}},
-		{"the Service's scheduler", []model.Frontend{frontend("10.96.0.1:80", func(f *model.Frontend) { f.Scheduler = "sh" })},
-			ipvs.Options{Scheduler: "wlc"}, map[ipvs.Key]ipvs.Spec{vs: serverSpec("sh")}},
-		{"mh hashes ports", []model.Frontend{frontend("10.96.0.1:80")}, ipvs.Options{Scheduler: "mh"},
-			map[ipvs.Key]ipvs.Spec{vs: serverSpec("mh", func(s *ipvs.VirtualServerSpec) { s.Flags = ipvs.MHPort })}},
-		{"affinity", []model.Frontend{frontend("10.96.0.1:80", affinity(3*time.Hour))}, ipvs.Options{},
-			map[ipvs.Key]ipvs.Spec{vs: serverSpec("rr", sticky(0xFFFFFFFF, 10800))}},
-		{"affinity, IPv6", []model.Frontend{frontend("[fd00::1]:80", affinity(1500*time.Millisecond))}, ipvs.Options{},
-			map[ipvs.Key]ipvs.Spec{six: serverSpec("rr", sticky(128, 2))}},
+		{"the policy Local: only this node's", []model.Frontend{
+			frontend("10.96.0.1:80", backendsAt("10.1.1.1:80", "10.1.1.2:80"), local("10.1.1.1:80")),
+			frontend("[fd00::1]:80", backendsAt("[fd00::2]:80"), local()),
+		}, ipvs.Options{}, map[ipvs.Key]ipvs.Spec{vs: serverSpec("rr"), destKey(vs, "10.1.1.1:80"): dest}},
+		{"the node's scheduler", []model.Frontend{frontend("10.96.0.1:80", one)}, ipvs.Options{Scheduler: "wlc"},
+			map[ipvs.Key]ipvs.Spec{vs: serverSpec("wlc"), destKey(vs, "10.1.1.1:80"): dest}},
+		{"the Service's scheduler", []model.Frontend{frontend("10.96.0.1:80", one, func(f *model.Frontend) { f.Scheduler = "sh" })},
+			ipvs.Options{Scheduler: "wlc"}, map[ipvs.Key]ipvs.Spec{vs: serverSpec("sh"), destKey(vs, "10.1.1.1:80"): dest}},
+		{"mh hashes ports", []model.Frontend{frontend("10.96.0.1:80", one)}, ipvs.Options{Scheduler: "mh"},
+			map[ipvs.Key]ipvs.Spec{vs: serverSpec("mh", func(s *ipvs.VirtualServerSpec) { s.Flags = ipvs.MHPort }), destKey(vs, "10.1.1.1:80"): dest}},
+		{"affinity", []model.Frontend{frontend("10.96.0.1:80", one, affinity(3*time.Hour))}, ipvs.Options{},
+			map[ipvs.Key]ipvs.Spec{vs: serverSpec("rr", sticky(0xFFFFFFFF, 10800)), destKey(vs, "10.1.1.1:80"): dest}},
+		{"affinity, IPv6", []model.Frontend{frontend("[fd00::1]:80", oneSix, affinity(1500*time.Millisecond))}, ipvs.Options{},
+			map[ipvs.Key]ipvs.Spec{six: serverSpec("rr", sticky(128, 2)), destKey(six, "[fd00::2]:80"): dest}},
 		{"UDP and SCTP", []model.Frontend{
-			frontend("10.96.0.1:80", func(f *model.Frontend) { f.Protocol = model.UDP }),
-			frontend("10.96.0.1:80", func(f *model.Frontend) { f.Protocol = model.SCTP }),
+			frontend("10.96.0.1:80", one, func(f *model.Frontend) { f.Protocol = model.UDP }),
+			frontend("10.96.0.1:80", one, func(f *model.Frontend) { f.Protocol = model.SCTP }),
 		}, ipvs.Options{}, map[ipvs.Key]ipvs.Spec{
-			serverKey("10.96.0.1:80", model.UDP): serverSpec("rr"), serverKey("10.96.0.1:80", model.SCTP): serverSpec("rr"),
+			udp: serverSpec("rr"), destKey(udp, "10.1.1.1:80"): dest,
+			sctp: serverSpec("rr"), destKey(sctp, "10.1.1.1:80"): dest,
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

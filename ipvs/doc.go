@@ -17,9 +17,19 @@
 //
 // # Draining
 //
-// A destination that leaves gets weight 0 first and stays until its
-// connections have ended or its time is over. That is the loop's own deletion
-// taking its time, not a second writer: see drain.go.
+// What leaves gets weight 0 first and stays until its connections have ended or
+// its time is over: a destination whose virtual server stays, and a virtual
+// server whose address still answers here (TargetOptions.Local), as it does
+// when a Service loses a port, a NodePort or its last endpoint. That is the
+// loop's own deletion taking its time, not a second writer; wanted again, it is
+// simply put. The pure functions drain and drainServer decide from what the
+// kernel reports, so that nothing has to be remembered across a restart, but
+// since when it takes: weight 0 and wanted is put right as any difference,
+// weight 0 and unwanted drains on, with its time begun anew.
+//
+// UDP has no connections to wait for and stays half a second. What is left of
+// it elsewhere, in the connection table, is package conntrack's: see
+// TargetOptions.Removed.
 //
 // # Invariants
 //

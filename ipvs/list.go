@@ -49,6 +49,8 @@ func (t *Target) List(ctx context.Context, only []Key) iter.Seq2[section, error]
 			}
 		}
 		there := setOf(ours)
+		t.census.onlyServers(there)
+		t.census.publish()
 		first := section{Present: present, Covers: func(k Key) bool {
 			return owns(k.VirtualServer) && (!k.IsDestination() || !there[k.VirtualServer])
 		}}
@@ -72,6 +74,7 @@ func (t *Target) destinations(ctx context.Context, servers []VirtualServer) (sec
 			return section{}, err
 		}
 	}
+	t.census.publish()
 	covered := setOf(servers)
 	return section{Present: present, Covers: func(k Key) bool {
 		return k.IsDestination() && covered[k.VirtualServer]
@@ -104,6 +107,7 @@ func (t *Target) whole(ctx context.Context, servers []VirtualServer) (section, e
 	for _, vs := range servers {
 		e, err := t.handle.VirtualServer(ctx, vs)
 		if gone(err) {
+			t.census.gone(Key{VirtualServer: vs})
 			continue
 		}
 		if err != nil {
@@ -114,6 +118,7 @@ func (t *Target) whole(ctx context.Context, servers []VirtualServer) (section, e
 			return section{}, err
 		}
 	}
+	t.census.publish()
 	covered := setOf(servers)
 	return section{Present: present, Covers: func(k Key) bool { return covered[k.VirtualServer] }}, nil
 }
@@ -126,6 +131,7 @@ func (t *Target) addDestinations(ctx context.Context, vs VirtualServer, present 
 	if err != nil {
 		return fmt.Errorf("list destinations of %s: %w", vs, err)
 	}
+	t.census.observe(vs, entries)
 	for _, e := range entries {
 		present[Key{VirtualServer: vs, RealServer: e.RealServer}] = Spec{Destination: e.Spec}
 	}

@@ -1,10 +1,13 @@
 package ipvs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
+	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/reconcile"
 )
 
@@ -14,16 +17,27 @@ type TargetOptions struct {
 	// is asked at the beginning of every listing. Nil: none, so that a
 	// forgotten predicate deletes nothing that others made.
 	Ours func(context.Context) (func(VirtualServer) bool, error)
-	// Drain bounds how long a leaving destination keeps its established
-	// connections; 0: DefaultDrain.
+	// Drain bounds how long a leaving destination or virtual server keeps its
+	// established connections. 0: DefaultDrain; below 0: nothing is drained,
+	// what is to be deleted goes at once.
 	Drain time.Duration
+	// Limit is Drain for one virtual server and its destinations; 0: Drain.
+	// Nil: Drain for all. It is asked whenever their connections are counted.
+	Limit func(VirtualServer) time.Duration
+	// Local says whether packets to an address end at this node. A virtual
+	// server that is to be deleted while its address does is drained; without
+	// its address it serves nobody. Nil: no address does.
+	Local func(context.Context, netip.Addr) (bool, error)
+	// Removed is told which virtual servers and destinations of UDP have just
+	// left the kernel, from the loop's goroutine. It must not block.
+	Removed func([]Key)
 }
 
 // Target is the part of the table that is ours, as a loop sees it.
 type Target struct {
-	handle   Handle
-	opts     TargetOptions
-	draining map[Key]time.Time // leaving destinations, and since when
+	handle Handle
+	opts   TargetOptions
+	census *census
 }
 
 var _ reconcile.Target[Key, Spec] = (*Target)(nil)
@@ -38,7 +52,29 @@ func NewTarget(handle Handle, opts TargetOptions) *Target {
 	if opts.Drain == 0 {
 		opts.Drain = DefaultDrain
 	}
-	return &Target{handle: handle, opts: opts, draining: map[Key]time.Time{}}
+	if opts.Limit == nil {
+		opts.Limit = func(VirtualServer) time.Duration { return 0 }
+	}
+	if opts.Local == nil {
+		opts.Local = func(context.Context, netip.Addr) (bool, error) { return false, nil }
+	}
+	if opts.Removed == nil {
+		opts.Removed = func([]Key) {}
+	}
+	return &Target{handle: handle, opts: opts, census: newCensus()}
+}
+
+// Counts are how many objects of ours the table holds: exactly, but for what
+// others changed since the last listing. Any goroutine may ask.
+func (t *Target) Counts() Counts { return *t.census.published.Load() }
+
+// limit is how long a virtual server and its destinations may drain; below 0:
+// not at all.
+func (t *Target) limit(vs VirtualServer) time.Duration {
+	if t.opts.Drain < 0 {
+		return t.opts.Drain
+	}
+	return cmp.Or(t.opts.Limit(vs), t.opts.Drain)
 }
 
 // Apply writes a change: virtual servers, then destinations put, then
@@ -46,8 +82,9 @@ func NewTarget(handle Handle, opts TargetOptions) *Target {
 // without a moment in which a virtual server has none, and nothing is put
 // into a virtual server that is not there yet.
 //
-// A destination that leaves while its virtual server stays gets weight 0, and
-// is deferred until its connections have ended; see drain.
+// What leaves gets weight 0, and is deferred until its connections have ended;
+// see drain. That is a destination whose virtual server stays, and a virtual
+// server whose address still answers here.
 //
 // A put goes out as what Present says, without looking; when the kernel says
 // that it is otherwise, the other verb follows. Destinations of a virtual
@@ -58,64 +95,44 @@ func NewTarget(handle Handle, opts TargetOptions) *Target {
 // missing until the next listing.
 func (t *Target) Apply(ctx context.Context, change reconcile.Change[Key, Spec]) map[Key]error {
 	w := writer{ctx: ctx, target: t, failed: make(map[Key]error)}
-	servers, destinations := w.puts(change.Puts)
+	servers, destinations := puts(change.Puts)
 	w.put(servers)
 	w.put(destinations)
-	serverDels, destinationDels, implied := deletes(change.Dels)
-	w.delete(w.drain(destinationDels, time.Now()))
-	w.delete(serverDels)
-	for _, k := range implied {
-		delete(t.draining, k)
-		if err := w.failed[Key{VirtualServer: k.VirtualServer}]; err != nil {
-			w.failed[k] = fmt.Errorf("%s was to go with its virtual server: %w", k.subject(), err)
+	for _, p := range change.Puts {
+		if w.failed[p.Key] == nil {
+			t.census.put(p.Key, p.Spec.Destination.Weight, p.Present)
 		}
+	}
+	w.leave(change.Dels, time.Now())
+	t.census.publish()
+	if len(w.removed) > 0 {
+		t.opts.Removed(w.removed)
 	}
 	return w.failed
 }
 
 // writer is one Apply on its way.
 type writer struct {
-	ctx    context.Context // lives for one Apply
-	target *Target
-	failed map[Key]error
+	ctx     context.Context // lives for one Apply
+	target  *Target
+	failed  map[Key]error
+	removed []Key // of UDP
 }
 
 // puts turns puts into commands, virtual servers and destinations apart.
-func (w *writer) puts(puts []reconcile.Put[Key, Spec]) (servers, destinations []Command) {
+func puts(puts []reconcile.Put[Key, Spec]) (servers, destinations []Command) {
 	for _, p := range puts {
 		c := Command{Op: Create, Key: p.Key, Spec: p.Spec}
 		if p.Present {
 			c.Op = Change
 		}
-		if !p.Key.IsDestination() {
+		if p.Key.IsDestination() {
+			destinations = append(destinations, c)
+		} else {
 			servers = append(servers, c)
-			continue
 		}
-		delete(w.target.draining, p.Key)
-		destinations = append(destinations, c)
 	}
 	return servers, destinations
-}
-
-// deletes sorts out which destinations go with their virtual server.
-func deletes(dels []Key) (servers []Command, destinations, implied []Key) {
-	leaving := make(map[VirtualServer]bool)
-	for _, k := range dels {
-		if !k.IsDestination() {
-			leaving[k.VirtualServer] = true
-			servers = append(servers, Command{Op: Delete, Key: k})
-		}
-	}
-	for _, k := range dels {
-		switch {
-		case !k.IsDestination():
-		case leaving[k.VirtualServer]:
-			implied = append(implied, k)
-		default:
-			destinations = append(destinations, k)
-		}
-	}
-	return servers, destinations, implied
 }
 
 // put writes creations and changes. What turned out to be there, or not to
@@ -152,7 +169,15 @@ func (w *writer) delete(commands []Command) {
 			w.fail(c, err)
 			continue
 		}
-		delete(w.target.draining, c.Key)
+		w.gone(c.Key)
+	}
+}
+
+// gone takes in that an entry has left the table.
+func (w *writer) gone(k Key) {
+	w.target.census.gone(k)
+	if k.Protocol == model.UDP {
+		w.removed = append(w.removed, k)
 	}
 }
 

@@ -4,27 +4,50 @@
 //
 // # Rules and sets
 //
-// The rules depend on configuration alone and are O(1) in Services; Services
-// put members into sets. In both families:
+// The rules depend on configuration alone; Services put members into sets. Only
+// the chain SHORTCUTS is a map of Services': one mapping for each frontend of
+// externalTrafficPolicy Local, whatever its endpoints. In both families:
 //
-//	SLUICE-CLUSTER-IP  hash:ip,port     ClusterIP:port
-//	SLUICE-EXTERNAL    hash:ip,port     node address:NodePort, external and
-//	                                    load-balancer IP:port
-//	SLUICE-HAIRPIN     hash:ip,port,ip  endpoint:port of this node, endpoint
-//	SLUICE-VIPS        hash:ip          addresses on our device
-//	SLUICE-PODS        hash:net         where pods are; only with a detector
+//	SLUICE-CLUSTER-IP  hash:ip,port      ClusterIP:port
+//	SLUICE-EXTERNAL    hash:ip,port      node address:NodePort, external and
+//	                                     load-balancer IP:port
+//	SLUICE-LOCAL       hash:ip,port      of these, those of externalTrafficPolicy Local
+//	SLUICE-SHORTCUT    hash:ip,port      what SHORTCUTS leads to, where that is
+//	                                     no ClusterIP:port
+//	SLUICE-REJECT      hash:ip,port      of these, what no endpoint could serve
+//	SLUICE-DROP        hash:ip,port      and what only another node's could
+//	SLUICE-RANGED      hash:ip,port      load-balancer IP:port with source ranges
+//	SLUICE-ALLOWED     hash:ip,port,net  and who may come there
+//	SLUICE-HEALTH      hash:ip,port      node address:healthCheckNodePort
+//	SLUICE-HAIRPIN     hash:ip,port,ip   endpoint:port of this node, endpoint
+//	SLUICE-VIPS        hash:ip           addresses on our device
+//	SLUICE-PODS        hash:net          where pods are; only with a detector
 //
-//	nat PREROUTING, OUTPUT ─► SLUICE-SERVICES
+//	mangle PREROUTING, OUTPUT ─► SLUICE-FIREWALL
+//	    to RANGED, not ALLOWED from there            drop
+//	nat PREROUTING ─► SLUICE-SERVICES
 //	    to CLUSTER-IP, not from PODS                 mark
-//	    to EXTERNAL                                  mark
+//	    to EXTERNAL, not to LOCAL                    mark
+//	    to LOCAL, from PODS                          SLUICE-SHORTCUTS
+//	nat OUTPUT ─► SLUICE-OUTPUT
+//	    to LOCAL                                     mark
+//	    to LOCAL                                     SLUICE-SHORTCUTS
+//	                                                 SLUICE-SERVICES
+//	nat SLUICE-SHORTCUTS
+//	    to such a frontend                           DNAT to the ClusterIP:port
 //	nat POSTROUTING ─► SLUICE-POSTROUTING
 //	    to an endpoint from itself (HAIRPIN)         masquerade
 //	    not marked                                   return
 //	                                                 clear the mark
 //	                                                 masquerade
 //	filter INPUT ─► SLUICE-INPUT
+//	    of a known connection                        return
+//	    to HEALTH                                    accept
+//	    a connection's first packet, to DROP         drop
+//	    a connection's first packet, to REJECT       reject (TCP: reset)
 //	    not to VIPS                                  return
 //	    to CLUSTER-IP, to EXTERNAL                   return
+//	    to SHORTCUT, by way of SHORTCUTS             return
 //	    echo request (IPv6: all ICMP)                return
 //	    a connection's first packet                  reject (TCP: reset)
 //	filter FORWARD ─► SLUICE-FORWARD
@@ -50,7 +73,7 @@
 // pod, and ClusterIPs are not masqueraded for anyone. The node itself needs it
 // no more: package vip makes it use its own address as source.
 //
-// It is not for Services of the policy Local nor for source ranges: their sets
-// and rules come before those of EXTERNAL in SLUICE-SERVICES and before the
-// returns in SLUICE-INPUT.
+// Under externalTrafficPolicy Local a client from outside keeps its address, so
+// nothing is marked; without a detector that is so of pods too, and they get
+// this node's endpoints only. See docs/decisions/009-two-endpoint-lists.md.
 package nodeport

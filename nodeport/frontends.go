@@ -17,7 +17,7 @@ import (
 func Frontends(ctx context.Context, sets netfilter.Sets) (map[model.FrontendKey]struct{}, error) {
 	out := map[model.FrontendKey]struct{}{}
 	for _, f := range []model.Family{model.IPv4, model.IPv6} {
-		for _, set := range []string{setClusterIP, setExternal} {
+		for _, set := range naming() {
 			members, err := sets.Members(ctx, netfilter.KernelSet(f, set))
 			if errors.Is(err, syscall.ENOENT) {
 				continue

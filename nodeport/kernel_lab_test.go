@@ -31,6 +31,7 @@ import (
 type lab struct {
 	world
 	node, pod, ep, outside netfiltertest.Namespace
+	wait                   time.Duration // of clients
 	sets                   *netfilter.Handle
 	rules                  netfilter.Runner
 	dev                    *vip.Device
@@ -38,9 +39,17 @@ type lab struct {
 
 const sshd = 2222 // something on the node that listens on all addresses
 
+const (
+	// patience is how long a client waits that hopes for an answer: until a
+	// lost packet has been sent again.
+	patience = 1500 * time.Millisecond
+	// silence is how long one waits that hopes for none: refusals come at once.
+	silence = 300 * time.Millisecond
+)
+
 func newLab(t *testing.T, w world) *lab {
 	t.Helper()
-	l := &lab{world: w}
+	l := &lab{world: w, wait: patience}
 	for _, ns := range []*netfiltertest.Namespace{&l.node, &l.pod, &l.ep, &l.outside} {
 		*ns = netfiltertest.NewNamespace(t)
 	}
@@ -59,7 +68,27 @@ func newLab(t *testing.T, w world) *lab {
 	} {
 		echoPeer(t, *ns, at)
 	}
+	l.acquaint(t)
 	return l
+}
+
+// acquaint has everybody meet everybody without a Service between them: who
+// asks for a neighbour's link address too early asks again a second later.
+func (l *lab) acquaint(t *testing.T) {
+	t.Helper()
+	for _, to := range []netip.AddrPort{netip.AddrPortFrom(l.world.pod, 8080), l.localEndpoint, l.remoteEndpoint, netip.AddrPortFrom(l.world.node, sshd)} {
+		for from, ns := range map[netip.Addr]netfiltertest.Namespace{
+			l.world.pod: l.pod, l.localEndpoint.Addr(): l.ep, l.client: l.outside, l.world.node: l.node,
+		} {
+			var err error
+			for range 5 {
+				if _, _, err = l.connect(ns, from, to); err == nil {
+					break
+				}
+			}
+			check(t, err)
+		}
+	}
 }
 
 func check(t *testing.T, err error) {
@@ -122,7 +151,7 @@ func (l *lab) gateway() netip.Addr {
 // isNode reports whether an address is the node's.
 func (l *lab) isNode(a netip.Addr) bool { return a == l.world.node || a == l.gateway() }
 
-// echoPeer tells everyone who connects who he is.
+// echoPeer tells everyone who connects where he came and who he is.
 func echoPeer(t *testing.T, ns netfiltertest.Namespace, at netip.AddrPort) {
 	t.Helper()
 	var listener net.Listener
@@ -141,16 +170,15 @@ func echoPeer(t *testing.T, ns netfiltertest.Namespace, at netip.AddrPort) {
 			if err != nil {
 				return
 			}
-			_, _ = fmt.Fprint(conn, conn.RemoteAddr())
+			_, _ = fmt.Fprint(conn, conn.LocalAddr(), " ", conn.RemoteAddr())
 			_ = conn.Close()
 		}
 	}()
 }
 
-// configure writes rules, sets and addresses.
-func (l *lab) configure(t *testing.T, cfg nodeport.Config) {
+// configure writes rules, sets and addresses, and has IPVS serve the view.
+func (l *lab) configure(t *testing.T, cfg nodeport.Config, view model.View) {
 	t.Helper()
-	view := model.View{Frontends: l.frontends()}
 	want := nodeport.Static(cfg)
 	maps.Copy(want, nodeport.Desired(view))
 	rules := netfilter.New(netfilter.Options{Runner: l.rules, Sets: l.sets, Families: cfg.Families})
@@ -165,85 +193,148 @@ func (l *lab) configure(t *testing.T, cfg nodeport.Config) {
 	for _, err := range vip.New(l.dev).Apply(t.Context(), difference(vip.Desired(view), nil)) {
 		t.Error(err)
 	}
+	script := "ipvsadm -C\n"
+	for _, f := range view.Frontends {
+		for i, b := range f.Backends() {
+			if i == 0 {
+				script += fmt.Sprintf("ipvsadm -A -t %s -s rr\n", f.Addr)
+			}
+			script += fmt.Sprintf("ipvsadm -a -t %s -r %s -m\n", f.Addr, b.Addr)
+		}
+	}
+	sh(t, l.node, script)
 	if t.Failed() {
 		t.FailNow()
 	}
 }
 
-// serve has IPVS send everything to one endpoint, or to none.
-func (l *lab) serve(t *testing.T, endpoint netip.AddrPort) {
-	t.Helper()
-	var script strings.Builder
-	for _, f := range l.frontends() {
-		fmt.Fprintf(&script, "ipvsadm -D -t %s || true\nipvsadm -A -t %s -s rr\n", f.Addr, f.Addr)
-		if endpoint.IsValid() {
-			fmt.Fprintf(&script, "ipvsadm -a -t %s -r %s -m\n", f.Addr, endpoint)
-		}
-	}
-	sh(t, l.node, script.String())
-}
-
-// connect is what an endpoint calls a client that connects from a namespace.
-func (l *lab) connect(ns netfiltertest.Namespace, from netip.Addr, to netip.AddrPort) (peer netip.Addr, err error) {
+// connect is which endpoint answers a client that connects from a namespace,
+// and what it calls him.
+func (l *lab) connect(ns netfiltertest.Namespace, from netip.Addr, to netip.AddrPort) (endpoint netip.AddrPort, peer netip.Addr, err error) {
 	var conn net.Conn
 	ns.Do(func() {
-		d := net.Dialer{Timeout: 3 * time.Second}
+		d := net.Dialer{Timeout: l.wait}
 		if from.IsValid() {
 			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
 		}
 		conn, err = d.Dial("tcp", to.String())
 	})
 	if err != nil {
-		return peer, err
+		return endpoint, peer, err
 	}
 	defer conn.Close()
 	text, err := io.ReadAll(conn)
 	if err != nil {
-		return peer, err
+		return endpoint, peer, err
 	}
-	at, err := netip.ParseAddrPort(string(text))
-	return at.Addr().Unmap(), err
+	here, there, _ := strings.Cut(string(text), " ")
+	endpoint, err = netip.ParseAddrPort(here)
+	if err != nil {
+		return endpoint, peer, err
+	}
+	at, err := netip.ParseAddrPort(there)
+	return endpoint, at.Addr().Unmap(), err
 }
 
-// clients are where the truth table's traffic comes from. The node itself
-// chooses its own source.
-func (l *lab) clients() map[string]func(netip.AddrPort) (netip.Addr, error) {
-	return map[string]func(netip.AddrPort) (netip.Addr, error){
-		"pod":      func(to netip.AddrPort) (netip.Addr, error) { return l.connect(l.pod, l.world.pod, to) },
-		"external": func(to netip.AddrPort) (netip.Addr, error) { return l.connect(l.outside, l.client, to) },
-		"node":     func(to netip.AddrPort) (netip.Addr, error) { return l.connect(l.node, netip.Addr{}, to) },
+// ask connects as one of the truth table's sources. The node itself chooses
+// its own address.
+func (l *lab) ask(from string, to netip.AddrPort) (endpoint netip.AddrPort, peer netip.Addr, err error) {
+	switch from {
+	case "pod":
+		return l.connect(l.pod, l.world.pod, to)
+	case "external":
+		return l.connect(l.outside, l.client, to)
 	}
+	return l.connect(l.node, netip.Addr{}, to)
 }
 
-// TestKernelMasquerade is TestMasquerade with real packets through real IPVS.
-func TestKernelMasquerade(t *testing.T) {
+// outcome is a cell's answer as the kernel gives it: which of the two endpoints
+// are reached, and whether they see the node.
+func (l *lab) outcome(from string, to netip.AddrPort) string {
+	reached, nodes := map[netip.AddrPort]bool{}, 0
+	const asks = 4
+	for range asks {
+		endpoint, peer, err := l.ask(from, to)
+		if err != nil {
+			return err.Error()
+		}
+		reached[endpoint] = true
+		if l.isNode(peer) {
+			nodes++
+		}
+	}
+	got := fmt.Sprint(reached)
+	switch {
+	case reached[l.localEndpoint] && reached[l.remoteEndpoint]:
+		got = "all"
+	case reached[l.localEndpoint]:
+		got = "local"
+	}
+	switch {
+	case nodes == asks && from != "node": // the node is the node, masqueraded or not
+		got += " masq"
+	case nodes != 0 && nodes != asks:
+		got += " sometimes masq"
+	}
+	return got
+}
+
+// TestKernelTruthTable is TestTruthTable with real packets through real IPVS.
+func TestKernelTruthTable(t *testing.T) {
 	for _, w := range worlds() {
 		t.Run(w.family.String(), func(t *testing.T) {
 			l := newLab(t, w)
 			// A node that drops what it forwards, as one with docker does.
 			sh(t, l.node, l.node4or6("iptables", "ip6tables")+" -A FORWARD -j DROP")
-			for _, mode := range []string{"detector", "no detector", "masquerade all"} {
-				l.configure(t, w.config(mode != "no detector", mode == "masquerade all"))
-				for _, endpoint := range []netip.AddrPort{w.localEndpoint, w.remoteEndpoint} {
-					l.serve(t, endpoint)
-					for from, connect := range l.clients() {
-						for to, at := range map[string]netip.AddrPort{"ClusterIP": w.clusterIP, "NodePort": w.nodePort, "externalIP": w.external, "LB IP": w.lb} {
-							// The node is the node, masqueraded or not.
-							masq := from == "node" || to != "ClusterIP" || mode == "masquerade all" || from == "external" && mode == "detector"
-							// Unmasqueraded, an endpoint outside answers the client there directly.
-							if from == "external" && endpoint == w.remoteEndpoint && !masq {
-								continue
-							}
-							peer, err := connect(at)
-							if err != nil || l.isNode(peer) != masq {
-								t.Errorf("%s: %s to %s, endpoint %s: it saw %s, %v; want the node: %v", mode, from, to, endpoint, peer, err, masq)
-							}
+			for _, mode := range []struct {
+				name          string
+				table         string
+				detector, all bool
+			}{
+				{"with a detector", truthTable, true, false},
+				{"without a detector", blindTable, false, false},
+				{"masquerade all", masqueradeAllTable, true, true},
+			} {
+				for policy, set := range policies() {
+					l.configure(t, w.config(mode.detector, mode.all), w.service(t, []string{"here", "elsewhere"}, set))
+					for _, c := range cells(mode.table) {
+						if c.policy != policy {
+							continue
+						}
+						want := c.want
+						if c.from == "node" {
+							want = strings.TrimSuffix(want, " masq")
+						}
+						// Unmasqueraded, the endpoint elsewhere answers the client directly,
+						// who knows nothing of it.
+						if c.from == "external" && want == "all" {
+							continue
+						}
+						if got := l.outcome(c.from, w.frontend(c.to)); got != want {
+							t.Errorf("%s, %s: %s to %s: %s, want %s", mode.name, c.policy, c.from, c.to, got, c.want)
 						}
 					}
 				}
-				l.serve(t, netip.AddrPortFrom(w.pod, 8080))
-				if peer, err := l.connect(l.pod, w.pod, w.clusterIP); err != nil || !l.isNode(peer) {
-					t.Errorf("%s: hairpin: it saw %s, %v", mode, peer, err)
+			}
+		})
+	}
+}
+
+// TestKernelHairpin: an endpoint that meets itself sees the node.
+func TestKernelHairpin(t *testing.T) {
+	for _, w := range worlds() {
+		t.Run(w.family.String(), func(t *testing.T) {
+			self := w
+			self.localEndpoint = netip.AddrPortFrom(w.pod, 8080)
+			l := newLab(t, w)
+			for policy, set := range policies() {
+				for _, detector := range []bool{true, false} {
+					l.configure(t, w.config(detector, false), self.service(t, []string{"here"}, set))
+					for _, to := range []string{"ClusterIP", "NodePort", "externalIP", "LB"} {
+						if _, peer, err := l.ask("pod", w.frontend(to)); err != nil || !l.isNode(peer) {
+							t.Errorf("%s, detector %v, %s: it saw %s, %v", policy, detector, to, peer, err)
+						}
+					}
 				}
 			}
 		})
@@ -256,33 +347,90 @@ func TestKernelGuard(t *testing.T) {
 	for _, w := range worlds() {
 		t.Run(w.family.String(), func(t *testing.T) {
 			l := newLab(t, w)
-			l.configure(t, w.config(true, false))
-			l.serve(t, w.localEndpoint)
-			for from, connect := range l.clients() {
-				if _, err := connect(netip.AddrPortFrom(w.node, sshd)); err != nil {
+			l.configure(t, w.config(true, false), w.service(t, []string{"here"}, policies()["Cluster"]))
+			for _, from := range []string{"pod", "node", "external"} {
+				if _, _, err := l.ask(from, netip.AddrPortFrom(w.node, sshd)); err != nil {
 					t.Errorf("%s to the node's own address: %v", from, err)
 				}
 				for _, a := range []netip.AddrPort{w.clusterIP, w.external, w.lb} {
-					began := time.Now()
-					_, err := connect(netip.AddrPortFrom(a.Addr(), sshd))
-					if !errors.Is(err, syscall.ECONNREFUSED) || time.Since(began) > time.Second {
-						t.Errorf("%s to %s port %d: %v after %s, want a quick refusal", from, a.Addr(), sshd, err, time.Since(began))
-					}
+					l.expectRefused(t, from, netip.AddrPortFrom(a.Addr(), sshd))
 					if err := l.ping(t, from, a.Addr()); err != nil {
 						t.Errorf("%s pings %s: %v", from, a.Addr(), err)
 					}
 				}
-				if _, err := connect(w.clusterIP); err != nil {
+				if _, _, err := l.ask(from, w.clusterIP); err != nil {
 					t.Errorf("%s to the Service: %v", from, err)
 				}
 			}
-			l.serve(t, netip.AddrPort{})
-			for from, connect := range l.clients() {
-				for _, f := range l.frontends() {
-					// IPVS refuses with an ICMP error, which a busy socket loses:
-					// then it takes a second.
-					if _, err := connect(f.Addr); !errors.Is(err, syscall.ECONNREFUSED) {
-						t.Errorf("%s to %s without endpoints: %v", from, f.Addr, err)
+		})
+	}
+}
+
+// expectSilence has a client wait for an answer in vain.
+func (l *lab) expectSilence(t *testing.T, from string, to netip.AddrPort) {
+	t.Helper()
+	l.wait = silence
+	defer func() { l.wait = patience }()
+	_, _, err := l.ask(from, to)
+	if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() {
+		t.Errorf("%s to %s: %v, want silence", from, to, err)
+	}
+}
+
+func (l *lab) expectRefused(t *testing.T, from string, to netip.AddrPort) {
+	t.Helper()
+	began := time.Now()
+	_, _, err := l.ask(from, to)
+	if !errors.Is(err, syscall.ECONNREFUSED) || time.Since(began) > time.Second {
+		t.Errorf("%s to %s: %v after %s, want a quick refusal", from, to, err, time.Since(began))
+	}
+}
+
+// TestKernelMissingEndpoints is TestMissingEndpoints with real packets: TCP
+// clients are reset at once, or hear nothing.
+func TestKernelMissingEndpoints(t *testing.T) {
+	for _, w := range worlds() {
+		t.Run(w.family.String(), func(t *testing.T) {
+			l := newLab(t, w)
+			for policy, set := range policies() {
+				l.configure(t, w.config(true, false), w.service(t, nil, set))
+				for _, c := range cells(vacancyTable) {
+					if c.policy == policy {
+						l.expectRefused(t, c.from, w.frontend(c.to))
+					}
+				}
+				l.configure(t, w.config(true, false), w.service(t, []string{"elsewhere"}, set))
+				for _, c := range cells(vacancyTable) {
+					if c.policy == policy && c.want == "drop" {
+						l.expectSilence(t, c.from, w.frontend(c.to))
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestKernelSourceRanges: not even the node itself gets around them.
+func TestKernelSourceRanges(t *testing.T) {
+	for _, w := range worlds() {
+		t.Run(w.family.String(), func(t *testing.T) {
+			l := newLab(t, w)
+			host := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+			for in, allowed := range map[string]netip.Prefix{"external": host(w.client), "pod": w.pods, "node": host(w.node)} {
+				for policy, set := range policies() {
+					view := w.service(t, []string{"here"}, func(s *model.Service) { set(s); s.SourceRanges = []netip.Prefix{allowed} })
+					l.configure(t, w.config(true, false), view)
+					if _, _, err := l.ask(in, w.lb); err != nil {
+						t.Errorf("%s, %s in range: %v", policy, in, err)
+					}
+					for _, out := range []string{"external", "pod", "node"} {
+						if out == in {
+							continue
+						}
+						l.expectSilence(t, out, w.lb)
+						if _, _, err := l.ask(out, w.nodePort); err != nil {
+							t.Errorf("%s, only %s in range: %s to the NodePort: %v", policy, in, out, err)
+						}
 					}
 				}
 			}
@@ -306,14 +454,7 @@ func (l *lab) ping(t *testing.T, from string, to netip.Addr) error {
 		return err
 	}
 	defer conn.Close()
-	// One datagram may be lost on its way (a neighbour entry that has just
-	// expired): as ping does, ask again.
-	for range 3 {
-		if err = echo(conn, request, reply); err == nil {
-			return nil
-		}
-	}
-	return err
+	return echo(conn, request, reply)
 }
 
 // echo sends one request and waits a second for its reply.

@@ -1,6 +1,7 @@
 package nodeport
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -55,6 +56,13 @@ func TestSetNames(t *testing.T) {
 	want := map[string]netfilter.SetType{
 		"SLUICE-CLUSTER-IP": "hash:ip,port",
 		"SLUICE-EXTERNAL":   "hash:ip,port",
+		"SLUICE-LOCAL":      "hash:ip,port",
+		"SLUICE-SHORTCUT":   "hash:ip,port",
+		"SLUICE-REJECT":     "hash:ip,port",
+		"SLUICE-DROP":       "hash:ip,port",
+		"SLUICE-RANGED":     "hash:ip,port",
+		"SLUICE-ALLOWED":    "hash:ip,port,net",
+		"SLUICE-HEALTH":     "hash:ip,port",
 		"SLUICE-HAIRPIN":    "hash:ip,port,ip",
 		"SLUICE-VIPS":       "hash:ip",
 		"SLUICE-PODS":       "hash:net",
@@ -88,19 +96,28 @@ func TestStaticWholeInternet(t *testing.T) {
 }
 
 // TestDesiredEndpoint: an endpoint of another node wants nothing, one of this
-// node one member.
+// node one member; but the first lifts the refusal of connections.
 func TestDesiredEndpoint(t *testing.T) {
 	f := model.Frontend{FrontendKey: model.FrontendKey{Addr: netip.MustParseAddrPort("10.96.0.10:80"), Protocol: model.TCP}}
-	bare := len(Desired(model.View{Frontends: []model.Frontend{f}}))
-	f.Cluster = []model.Backend{{Addr: netip.MustParseAddrPort("10.1.2.3:8080")}}
-	if got := len(Desired(model.View{Frontends: []model.Frontend{f}})); got != bare {
-		t.Errorf("a remote endpoint wants %d members", got-bare)
+	desired := func() map[netfilter.Key]netfilter.Spec { return Desired(model.View{Frontends: []model.Frontend{f}}) }
+	refused := netfilter.MemberKey(model.IPv4, setReject, netfilter.AddrPort(f.Addr, model.TCP))
+	if _, ok := desired()[refused]; !ok {
+		t.Errorf("without endpoints it wants %v", desired())
 	}
-	f.Cluster[0].Local = true
-	f.Local = f.Cluster
-	got := Desired(model.View{Frontends: []model.Frontend{f}})
-	k := netfilter.MemberKey(model.IPv4, setHairpin, netfilter.AddrPortAddr(f.Cluster[0].Addr, model.TCP, f.Cluster[0].Addr.Addr()))
-	if _, ok := got[k]; !ok || len(got) != bare+1 {
+	f.Cluster = []model.Backend{{Addr: netip.MustParseAddrPort("10.1.2.3:8080")}}
+	bare := desired()
+	if _, ok := bare[refused]; ok {
+		t.Errorf("with an endpoint it wants %v", bare)
+	}
+	f.Cluster = append(f.Cluster, model.Backend{Addr: netip.MustParseAddrPort("10.1.2.4:8080")})
+	if got := desired(); !maps.Equal(got, bare) {
+		t.Errorf("another remote endpoint wants %v, and %v before", got, bare)
+	}
+	f.Cluster[1].Local = true
+	f.Local = f.Cluster[1:]
+	got := desired()
+	k := netfilter.MemberKey(model.IPv4, setHairpin, netfilter.AddrPortAddr(f.Local[0].Addr, model.TCP, f.Local[0].Addr.Addr()))
+	if _, ok := got[k]; !ok || len(got) != len(bare)+1 {
 		t.Errorf("a local endpoint wants %v", got)
 	}
 }

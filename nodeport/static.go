@@ -27,11 +27,21 @@ type Config struct {
 const (
 	setClusterIP = netfilter.Prefix + "CLUSTER-IP"
 	setExternal  = netfilter.Prefix + "EXTERNAL"
+	setLocal     = netfilter.Prefix + "LOCAL"
+	setShortcut  = netfilter.Prefix + "SHORTCUT"
+	setReject    = netfilter.Prefix + "REJECT"
+	setDrop      = netfilter.Prefix + "DROP"
+	setRanged    = netfilter.Prefix + "RANGED"
+	setAllowed   = netfilter.Prefix + "ALLOWED"
+	setHealth    = netfilter.Prefix + "HEALTH"
 	setHairpin   = netfilter.Prefix + "HAIRPIN"
 	setVIPs      = netfilter.Prefix + "VIPS"
 	setPods      = netfilter.Prefix + "PODS"
 
+	chainFirewall    = netfilter.Prefix + "FIREWALL"
 	chainServices    = netfilter.Prefix + "SERVICES"
+	chainOutput      = netfilter.Prefix + "OUTPUT"
+	chainShortcuts   = netfilter.Prefix + "SHORTCUTS"
 	chainPostrouting = netfilter.Prefix + "POSTROUTING"
 	chainInput       = netfilter.Prefix + "INPUT"
 	chainForward     = netfilter.Prefix + "FORWARD"
@@ -51,7 +61,9 @@ func Static(cfg Config) map[netfilter.Key]netfilter.Spec {
 		}
 		r.sets()
 		r.detect(cfg.ClusterCIDRs)
+		r.firewall()
 		r.services()
+		r.output()
 		r.postrouting()
 		r.input()
 		r.forward()
@@ -72,6 +84,13 @@ func (r *rules) sets() {
 	for name, t := range map[string]netfilter.SetType{
 		setClusterIP: netfilter.HashIPPort,
 		setExternal:  netfilter.HashIPPort,
+		setLocal:     netfilter.HashIPPort,
+		setShortcut:  netfilter.HashIPPort,
+		setReject:    netfilter.HashIPPort,
+		setDrop:      netfilter.HashIPPort,
+		setRanged:    netfilter.HashIPPort,
+		setAllowed:   netfilter.HashIPPortNet,
+		setHealth:    netfilter.HashIPPort,
 		setHairpin:   netfilter.HashIPPortIP,
 		setVIPs:      netfilter.HashIP,
 	} {
@@ -118,8 +137,24 @@ func (r *rules) chain(t netfilter.Table, name string, hooks []netfilter.Hook, c 
 // to is a match on a Service's address and port.
 func to(set string) netfilter.InSet { return netfilter.In(set, netfilter.Dst, netfilter.Dst) }
 
+// first are the states of a connection's first packet. An untracked packet
+// counts as one, or whoever turns connection tracking off for an address would
+// open the node through it.
+const first = netfilter.StateNew | netfilter.StateUntracked
+
+// firewall drops what comes from outside a load-balancer address's source
+// ranges. It stands where the packet still has the address it was sent to,
+// before any translation and before IPVS takes packets of the node's own: pods
+// and nodes have to be in a range as everyone else.
+func (r *rules) firewall() {
+	stranger := netfilter.NotIn(setAllowed, netfilter.Dst, netfilter.Dst, netfilter.Src)
+	r.chain(netfilter.Mangle, chainFirewall, []netfilter.Hook{netfilter.Prerouting, netfilter.Output}, netfilter.Chain{
+		{Sets: [2]netfilter.InSet{to(setRanged), stranger}, Do: netfilter.Do(netfilter.Drop)},
+	})
+}
+
 // services marks what has to leave with this node's address, so that answers
-// come back through the virtual server here.
+// come back through the virtual server here, and has pods take the shortcut.
 func (r *rules) services() {
 	var c netfilter.Chain
 	mark := netfilter.MarkBits(r.mark)
@@ -130,8 +165,25 @@ func (r *rules) services() {
 		notPod := netfilter.NotIn(setPods, netfilter.Src)
 		c = append(c, netfilter.Rule{Sets: [2]netfilter.InSet{to(setClusterIP), notPod}, Do: mark})
 	}
-	c = append(c, netfilter.Rule{Sets: [2]netfilter.InSet{to(setExternal)}, Do: mark})
-	r.chain(netfilter.NAT, chainServices, []netfilter.Hook{netfilter.Prerouting, netfilter.Output}, c)
+	notLocal := netfilter.NotIn(setLocal, netfilter.Dst, netfilter.Dst)
+	c = append(c, netfilter.Rule{Sets: [2]netfilter.InSet{to(setExternal), notLocal}, Do: mark})
+	if r.detector {
+		pod := netfilter.In(setPods, netfilter.Src)
+		c = append(c, netfilter.Rule{Sets: [2]netfilter.InSet{to(setLocal), pod}, Do: netfilter.To(chainShortcuts)})
+	}
+	r.chain(netfilter.NAT, chainServices, []netfilter.Hook{netfilter.Prerouting}, c)
+	r.chain(netfilter.NAT, chainShortcuts, nil, nil) // a map, see Desired
+}
+
+// output is services for what this node itself sends: it is in the cluster
+// without being a pod.
+func (r *rules) output() {
+	mine := [2]netfilter.InSet{to(setLocal)}
+	r.chain(netfilter.NAT, chainOutput, []netfilter.Hook{netfilter.Output}, netfilter.Chain{
+		{Sets: mine, Do: netfilter.MarkBits(r.mark)},
+		{Sets: mine, Do: netfilter.To(chainShortcuts)},
+		{Do: netfilter.To(chainServices)},
+	})
 }
 
 // postrouting masquerades. The mark is cleared first, so that what a tunnel
@@ -146,9 +198,15 @@ func (r *rules) postrouting() {
 	})
 }
 
-// input is the guard: an address of a Service answers on its ports only. An
-// untracked packet counts as a connection's first one, or whoever turns
-// connection tracking off for an address would open the node through it.
+// input decides about connections that IPVS would take next, and about those
+// that it would not.
+//
+//   - Without an endpoint they are refused, or dropped (see model.Vacancy).
+//     There is no virtual server then, so that what this node itself sends
+//     comes here too, over the loopback device.
+//   - An address of a Service answers on its ports only. On a shortcut's it
+//     answers those that were sent there.
+//
 // TCP is reset: a socket takes a reset even while it is busy sending, when it
 // loses an ICMP error and learns nothing before it tries again a second later.
 func (r *rules) input() {
@@ -156,15 +214,21 @@ func (r *rules) input() {
 	if r.family == model.IPv6 {
 		ping = netfilter.AnyICMP // neighbour discovery and packet-too-big too
 	}
-	const first = netfilter.StateNew | netfilter.StateUntracked
-	back := netfilter.Do(netfilter.Return)
+	only := func(m netfilter.InSet) [2]netfilter.InSet { return [2]netfilter.InSet{m} }
+	back, reset, reject := netfilter.Do(netfilter.Return), netfilter.Do(netfilter.Reset), netfilter.Do(netfilter.Reject)
 	r.chain(netfilter.Filter, chainInput, []netfilter.Hook{netfilter.Input}, netfilter.Chain{
-		{Sets: [2]netfilter.InSet{netfilter.NotIn(setVIPs, netfilter.Dst)}, Do: back},
-		{Sets: [2]netfilter.InSet{to(setClusterIP)}, Do: back},
-		{Sets: [2]netfilter.InSet{to(setExternal)}, Do: back},
+		{State: netfilter.StateEstablished | netfilter.StateRelated, Do: back},
+		{Protocol: model.TCP, Sets: only(to(setHealth)), Do: netfilter.Do(netfilter.Accept)},
+		{Sets: only(to(setDrop)), State: first, Do: netfilter.Do(netfilter.Drop)},
+		{Protocol: model.TCP, Sets: only(to(setReject)), State: first, Do: reset},
+		{Sets: only(to(setReject)), State: first, Do: reject},
+		{Sets: only(netfilter.NotIn(setVIPs, netfilter.Dst)), Do: back},
+		{Sets: only(to(setClusterIP)), Do: back},
+		{Sets: only(to(setExternal)), Do: back},
+		{Sets: only(to(setShortcut)), State: netfilter.StateDNAT, Do: back},
 		{ICMP: ping, Do: back},
-		{Protocol: model.TCP, State: first, Do: netfilter.Do(netfilter.Reset)},
-		{State: first, Do: netfilter.Do(netfilter.Reject)},
+		{Protocol: model.TCP, State: first, Do: reset},
+		{State: first, Do: reject},
 	})
 }
 

@@ -1,7 +1,6 @@
 package nodeport_test
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
@@ -94,49 +93,6 @@ func (w world) config(detector, all bool) nodeport.Config {
 	return cfg
 }
 
-// TestMasquerade is the column "Policy Cluster" of the truth table.
-func TestMasquerade(t *testing.T) {
-	const pod, node, client = "pod", "node", "external"
-	const clusterIP, nodePort, external, lb = "ClusterIP", "NodePort", "externalIP", "LB IP"
-	for _, row := range []struct {
-		from, to string
-		// masqueraded with a detector, without one, with masquerade-all
-		masq, blind, all bool
-	}{
-		{pod, clusterIP, false, false, true},
-		{pod, nodePort, true, true, true},
-		{pod, external, true, true, true},
-		{pod, lb, true, true, true},
-		{node, clusterIP, true, false, true},
-		{node, nodePort, true, true, true},
-		{node, external, true, true, true},
-		{node, lb, true, true, true},
-		{client, clusterIP, true, false, true},
-		{client, nodePort, true, true, true},
-		{client, external, true, true, true},
-		{client, lb, true, true, true},
-	} {
-		for _, w := range worlds() {
-			from := map[string]netip.Addr{pod: w.pod, node: w.node, client: w.client}[row.from]
-			to := map[string]netip.AddrPort{clusterIP: w.clusterIP, nodePort: w.nodePort, external: w.external, lb: w.lb}[row.to]
-			for mode, want := range map[string]bool{"detector": row.masq, "no detector": row.blind, "masquerade all": row.all} {
-				for _, endpoint := range []netip.AddrPort{w.localEndpoint, w.remoteEndpoint} {
-					name := fmt.Sprintf("%s %s to %s, %s, endpoint %s", w.family, row.from, row.to, mode, endpoint)
-					t.Run(name, func(t *testing.T) {
-						k := w.kernel(t, w.config(mode != "no detector", mode == "masquerade all"))
-						got := k.Trace(w.host(endpoint), netfiltertest.Packet{
-							Src: netip.AddrPortFrom(from, 40000), Dst: to, Protocol: model.TCP, FromNode: row.from == node, Mark: 1,
-						})
-						if got.Fate != netfiltertest.Sent || got.Dst != endpoint || got.Masqueraded != want || got.Mark != 1 {
-							t.Errorf("masquerade %v wanted, mark 1; mark %d\n%s", want, got.Mark, got)
-						}
-					})
-				}
-			}
-		}
-	}
-}
-
 // TestHairpin: an endpoint that meets itself has to see another address.
 func TestHairpin(t *testing.T) {
 	for _, w := range worlds() {
@@ -189,20 +145,6 @@ func TestGuard(t *testing.T) {
 				if got := k.Trace(w.host(w.remoteEndpoint), p); got.Fate != row.want {
 					t.Errorf("%s, %s from %s: want %q\n%s", w.family, row.what, from, row.want, got)
 				}
-			}
-		}
-	}
-}
-
-// TestNoEndpoints: IPVS answers for a virtual server without servers; the
-// rules have to let the packet come that far.
-func TestNoEndpoints(t *testing.T) {
-	for _, w := range worlds() {
-		k := w.kernel(t, w.config(true, false))
-		for _, to := range []netip.AddrPort{w.clusterIP, w.nodePort, w.external, w.lb} {
-			got := k.Trace(w.host(netip.AddrPort{}), netfiltertest.Packet{Src: netip.AddrPortFrom(w.client, 4000), Dst: to, Protocol: model.TCP})
-			if got.Fate != netfiltertest.Rejected || !strings.Contains(got.String(), "ipvs: no server") {
-				t.Errorf("%s: %s", to, got)
 			}
 		}
 	}
@@ -273,8 +215,10 @@ func TestRulesAreStatic(t *testing.T) {
 // TestDump shows everything of one Service, as an operator would see it.
 func TestDump(t *testing.T) {
 	w := worlds()[0]
-	want := `set SLUICE-CLUSTER-IP hash:ip,port
+	want := `set SLUICE-ALLOWED hash:ip,port,net
+set SLUICE-CLUSTER-IP hash:ip,port
   10.96.0.10,tcp:80
+set SLUICE-DROP hash:ip,port
 set SLUICE-EXTERNAL hash:ip,port
   192.0.2.10,tcp:30080
   198.51.100.1,tcp:80
@@ -282,17 +226,26 @@ set SLUICE-EXTERNAL hash:ip,port
 set SLUICE-HAIRPIN hash:ip,port,ip
   10.1.0.5,tcp:8080,10.1.0.5
   10.1.0.6,tcp:8080,10.1.0.6
+set SLUICE-HEALTH hash:ip,port
+set SLUICE-LOCAL hash:ip,port
 set SLUICE-PODS hash:net
   10.1.0.0/16
+set SLUICE-RANGED hash:ip,port
+set SLUICE-REJECT hash:ip,port
+set SLUICE-SHORTCUT hash:ip,port
 set SLUICE-VIPS hash:ip
   10.96.0.10
   198.51.100.1
   198.51.100.2
 IPv4 nat OUTPUT
-  -j SLUICE-SERVICES
+  -j SLUICE-OUTPUT
 IPv4 nat POSTROUTING
   -j SLUICE-POSTROUTING
 IPv4 nat PREROUTING
+  -j SLUICE-SERVICES
+IPv4 nat SLUICE-OUTPUT
+  -m set --match-set SLUICE-LOCAL dst,dst -j MARK --set-xmark 0x4000/0x4000
+  -m set --match-set SLUICE-LOCAL dst,dst -j SLUICE-SHORTCUTS
   -j SLUICE-SERVICES
 IPv4 nat SLUICE-POSTROUTING
   -m set --match-set SLUICE-HAIRPIN dst,dst,src -j MASQUERADE --random-fully
@@ -301,7 +254,9 @@ IPv4 nat SLUICE-POSTROUTING
   -j MASQUERADE --random-fully
 IPv4 nat SLUICE-SERVICES
   -m set --match-set SLUICE-CLUSTER-IP dst,dst -m set ! --match-set SLUICE-PODS src -j MARK --set-xmark 0x4000/0x4000
-  -m set --match-set SLUICE-EXTERNAL dst,dst -j MARK --set-xmark 0x4000/0x4000
+  -m set --match-set SLUICE-EXTERNAL dst,dst -m set ! --match-set SLUICE-LOCAL dst,dst -j MARK --set-xmark 0x4000/0x4000
+  -m set --match-set SLUICE-LOCAL dst,dst -m set --match-set SLUICE-PODS src -j SLUICE-SHORTCUTS
+IPv4 nat SLUICE-SHORTCUTS
 IPv4 filter FORWARD
   -j SLUICE-FORWARD
 IPv4 filter INPUT
@@ -310,12 +265,24 @@ IPv4 filter SLUICE-FORWARD
   -m mark --mark 0x4000/0x4000 -j ACCEPT
   -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 IPv4 filter SLUICE-INPUT
+  -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+  -p tcp -m set --match-set SLUICE-HEALTH dst,dst -j ACCEPT
+  -m set --match-set SLUICE-DROP dst,dst -m conntrack --ctstate NEW,UNTRACKED -j DROP
+  -p tcp -m set --match-set SLUICE-REJECT dst,dst -m conntrack --ctstate NEW,UNTRACKED -j REJECT --reject-with tcp-reset
+  -m set --match-set SLUICE-REJECT dst,dst -m conntrack --ctstate NEW,UNTRACKED -j REJECT --reject-with icmp-port-unreachable
   -m set ! --match-set SLUICE-VIPS dst -j RETURN
   -m set --match-set SLUICE-CLUSTER-IP dst,dst -j RETURN
   -m set --match-set SLUICE-EXTERNAL dst,dst -j RETURN
+  -m set --match-set SLUICE-SHORTCUT dst,dst -m conntrack --ctstate DNAT -j RETURN
   -p icmp -m icmp --icmp-type 8 -j RETURN
   -p tcp -m conntrack --ctstate NEW,UNTRACKED -j REJECT --reject-with tcp-reset
   -m conntrack --ctstate NEW,UNTRACKED -j REJECT --reject-with icmp-port-unreachable
+IPv4 mangle OUTPUT
+  -j SLUICE-FIREWALL
+IPv4 mangle PREROUTING
+  -j SLUICE-FIREWALL
+IPv4 mangle SLUICE-FIREWALL
+  -m set --match-set SLUICE-RANGED dst,dst -m set ! --match-set SLUICE-ALLOWED dst,dst,src -j DROP
 `
 	var got strings.Builder
 	for line := range strings.Lines(w.kernel(t, w.config(true, false)).Dump()) {

@@ -36,9 +36,13 @@ type sourceConfig struct {
 type serviceConfig struct {
 	scheduler     string
 	clusterCIDR   []string
+	detectMode    string
 	nodePortCIDR  []string
+	externalCIDR  []string
 	masqueradeAll bool
 	masqueradeBit int
+	drain         time.Duration
+	timeouts      ipvs.Timeouts
 }
 
 // serveConfig says what is served over HTTP.
@@ -54,6 +58,12 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.source.nodeName, "hostname-override", "", "this node's name, as its Node object has it (default: the host's name in lower case)")
 	f.StringVar(&c.service.scheduler, "ipvs-scheduler", ipvs.DefaultScheduler, "scheduler of Services that ask for none: "+strings.Join(ipvs.Schedulers(), ", "))
 	f.StringSliceVar(&c.service.clusterCIDR, "cluster-cidr", nil, "pod address ranges, one or more of each family; traffic to a cluster IP from elsewhere is masqueraded")
+	f.StringVar(&c.service.detectMode, "detect-local-mode", clusterCIDRMode, "how traffic of pods is told: ClusterCIDR (--cluster-cidr) or NodeCIDR (spec.podCIDRs of this node's Node)")
+	f.StringSliceVar(&c.service.externalCIDR, "allow-external-ips", nil, "ranges that spec.externalIPs may name; \"none\": no external IPs (default: all; they let whoever may make a Service take any address, KEP-5707)")
+	f.DurationVar(&c.service.drain, "drain-timeout", ipvs.DefaultDrain, "how long a leaving endpoint keeps its established connections at most; annotation sluice.dev/drain-timeout of a Service goes before")
+	f.DurationVar(&c.service.timeouts.TCP, "ipvs-tcp-timeout", 24*time.Hour, "how long IPVS keeps an idle TCP connection; one for all Services of the node; 0: leave the kernel's")
+	f.DurationVar(&c.service.timeouts.TCPFin, "ipvs-tcpfin-timeout", 0, "how long IPVS keeps a TCP connection after a FIN; 0: leave the kernel's")
+	f.DurationVar(&c.service.timeouts.UDP, "ipvs-udp-timeout", 0, "how long IPVS keeps an idle UDP flow; 0: leave the kernel's")
 	f.StringSliceVar(&c.service.nodePortCIDR, "nodeport-addresses", nil, "ranges of node addresses that serve NodePorts (default: the node's primary address of each family)")
 	f.BoolVar(&c.service.masqueradeAll, "masquerade-all", false, "masquerade everything sent to a cluster IP")
 	f.IntVar(&c.service.masqueradeBit, "iptables-masquerade-bit", 14, "bit of the packet mark that asks for masquerading, 0 to 31")
@@ -68,11 +78,18 @@ func (c *config) flags(f *pflag.FlagSet) {
 
 const defaultDevice = "sluice0"
 
+// The ways to tell pods' traffic, by kube-proxy's names.
+const (
+	clusterCIDRMode = "ClusterCIDR"
+	nodeCIDRMode    = "NodeCIDR"
+)
+
 // settings is a config that has been checked.
 type settings struct {
 	config
 	clusterCIDRs  []netip.Prefix
 	nodePortCIDRs []netip.Prefix
+	externalCIDRs []netip.Prefix // nil: all
 	log           *slog.Logger
 }
 
@@ -91,17 +108,10 @@ func (c config) check() (settings, error) {
 	if c.source.manifests != "" && c.source.kubeconfig != "" {
 		return s, fmt.Errorf("--manifests and --kubeconfig exclude each other: facts come from one of them")
 	}
-	if !ipvs.KnownScheduler(c.service.scheduler) {
-		return s, fmt.Errorf("--ipvs-scheduler %q: use one of %s", c.service.scheduler, strings.Join(ipvs.Schedulers(), ", "))
-	}
-	if b := c.service.masqueradeBit; b < 0 || b > 31 {
-		return s, fmt.Errorf("--iptables-masquerade-bit %d: a packet mark has the bits 0 to 31", b)
-	}
-	var err error
-	if s.clusterCIDRs, err = prefixes("--cluster-cidr", c.service.clusterCIDR); err != nil {
+	if err := c.service.check(); err != nil {
 		return s, err
 	}
-	if s.nodePortCIDRs, err = prefixes("--nodeport-addresses", c.service.nodePortCIDR); err != nil {
+	if err := s.ranges(); err != nil {
 		return s, err
 	}
 	if s.source.nodeName == "" {
@@ -114,10 +124,49 @@ func (c config) check() (settings, error) {
 	return s, nil
 }
 
-func prefixes(flag string, texts []string) ([]netip.Prefix, error) {
+func (c serviceConfig) check() error {
+	if !ipvs.KnownScheduler(c.scheduler) {
+		return fmt.Errorf("--ipvs-scheduler %q: use one of %s", c.scheduler, strings.Join(ipvs.Schedulers(), ", "))
+	}
+	if b := c.masqueradeBit; b < 0 || b > 31 {
+		return fmt.Errorf("--iptables-masquerade-bit %d: a packet mark has the bits 0 to 31", b)
+	}
+	if m := c.detectMode; m != clusterCIDRMode && m != nodeCIDRMode {
+		return fmt.Errorf("--detect-local-mode %q: use %s or %s", m, clusterCIDRMode, nodeCIDRMode)
+	}
+	if c.drain <= 0 {
+		return fmt.Errorf("--drain-timeout %v: use a time above 0, such as 15m", c.drain)
+	}
+	for flag, t := range map[string]time.Duration{"tcp": c.timeouts.TCP, "tcpfin": c.timeouts.TCPFin, "udp": c.timeouts.UDP} {
+		if t < 0 || t%time.Second != 0 {
+			return fmt.Errorf("--ipvs-%s-timeout %v: use whole seconds, or 0 for the kernel's value", flag, t)
+		}
+	}
+	return nil
+}
+
+// ranges parses what is given as ranges of addresses.
+func (s *settings) ranges() (err error) {
+	if s.clusterCIDRs, err = prefixes("--cluster-cidr", s.service.clusterCIDR, ""); err != nil {
+		return err
+	}
+	if s.nodePortCIDRs, err = prefixes("--nodeport-addresses", s.service.nodePortCIDR, "primary"); err != nil {
+		return err
+	}
+	if s.externalCIDRs, err = prefixes("--allow-external-ips", s.service.externalCIDR, "none"); err != nil {
+		return err
+	}
+	if len(s.service.externalCIDR) > 0 && s.externalCIDRs == nil {
+		s.externalCIDRs = []netip.Prefix{}
+	}
+	return nil
+}
+
+// prefixes parses ranges. A flag may have one word that stands for none.
+func prefixes(flag string, texts []string, word string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	for _, t := range texts {
-		if flag == "--nodeport-addresses" && t == "primary" {
+		if t == word {
 			continue
 		}
 		p, err := netip.ParsePrefix(t)

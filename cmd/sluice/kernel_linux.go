@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"slices"
 
-	"sluice.dev/sluice/internal/engine"
+	"sluice.dev/sluice/internal/conntrack"
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/netfilter"
 	"sluice.dev/sluice/internal/status"
@@ -25,6 +25,7 @@ type kernel struct {
 	servers  *ipvs.KernelHandle
 	device   *vip.Device
 	owned    *netfilter.Handle // reads our sets for the IPVS loop
+	flows    *conntrack.KernelHandle
 	log      *slog.Logger
 }
 
@@ -46,6 +47,9 @@ func (k *kernel) open(ctx context.Context, device string) (err error) {
 		return err
 	}
 	if k.owned, err = netfilter.Dial(); err != nil {
+		return err
+	}
+	if k.flows, err = conntrack.Dial(); err != nil {
 		return err
 	}
 	if k.device, err = vip.Dial(device); err != nil {
@@ -96,14 +100,21 @@ func (k *kernel) familyNames() []string {
 	return names
 }
 
-func (k *kernel) targets() engine.Targets {
-	return engine.Targets{
-		Rules: netfilter.New(netfilter.Options{
-			Runner: k.rules, Sets: k.rules, Backend: k.backend, Families: k.families,
-		}),
-		Servers:   ipvs.NewTarget(k.servers, ipvs.TargetOptions{Ours: k.ours}),
-		Addresses: vip.New(k.device),
+// setTimeouts sets IPVS's connection timeouts; 0 leaves one.
+func (k *kernel) setTimeouts(ctx context.Context, t ipvs.Timeouts) {
+	if t == (ipvs.Timeouts{}) {
+		return
 	}
+	if err := k.servers.SetTimeouts(ctx, t); err != nil {
+		k.log.Error("cannot set the connection timeouts of IPVS; they stay as they are", "err", err)
+	}
+}
+
+// netfilter is the target of rules and sets.
+func (k *kernel) netfilter() *netfilter.Target {
+	return netfilter.New(netfilter.Options{
+		Runner: k.rules, Sets: k.rules, Backend: k.backend, Families: k.families,
+	})
 }
 
 // ours says which virtual servers are ours: those that our sets name.
@@ -140,6 +151,9 @@ func (k *kernel) close() {
 		if h != nil {
 			errs = append(errs, h.Close())
 		}
+	}
+	if k.flows != nil {
+		errs = append(errs, k.flows.Close())
 	}
 	if k.device != nil {
 		errs = append(errs, k.device.Close())

@@ -11,14 +11,18 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
+	"sluice.dev/sluice/healthcheck"
 	"sluice.dev/sluice/internal/engine"
 	"sluice.dev/sluice/internal/model"
+	"sluice.dev/sluice/internal/netfilter"
+	"sluice.dev/sluice/internal/reconcile"
 	"sluice.dev/sluice/internal/source"
 	"sluice.dev/sluice/internal/source/file"
 	"sluice.dev/sluice/internal/source/kube"
 	"sluice.dev/sluice/internal/source/node"
 	"sluice.dev/sluice/internal/status"
 	"sluice.dev/sluice/internal/sysctl"
+	"sluice.dev/sluice/internal/vip"
 	"sluice.dev/sluice/ipvs"
 	"sluice.dev/sluice/nodeport"
 )
@@ -61,58 +65,94 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer k.close()
-	for _, err := range sysctl.Apply("/proc/sys", sysctl.Wanted(k.serves(model.IPv6))) {
-		s.log.Error("kernel setting is not as needed", "err", err)
-	}
+	k.setTimeouts(ctx, s.service.timeouts)
 	facts, record, tell, err := sources(s)
 	if err != nil {
 		return err
 	}
-	e := engine.New(engine.Options{
-		Store: model.StoreOptions{
-			NodeName: s.source.nodeName,
-			NodePorts: func(addrs []netip.Addr) []netip.Addr {
-				return nodeport.Select(addrs, s.nodePortCIDRs)
-			},
-		},
+	watch := newObserver(s, k.families, k.flows)
+	switches := sysctl.NewKeeper("/proc/sys", sysctl.Wanted(k.serves(model.IPv6)), s.audit, s.log)
+
+	var e *engine.Engine
+	health := status.Health{
+		Loops: func() []reconcile.Status { return e.Status() }, Tables: kernelTables(),
+		Limit: s.serve.unhealthy, Node: func() string { return e.Facts().Leaving }, Meter: watch.meter,
+	}
+	ports := healthcheck.New(healthcheck.Options{
+		Healthy: func() bool { return health.Healthy(time.Now()) }, Problem: tell, Log: s.log,
+	})
+	servers := ipvs.NewTarget(k.servers, ipvs.TargetOptions{
+		Ours: k.ours, Drain: s.service.drain, Limit: watch.limits.For, Local: vip.Local, Removed: watch.removed,
+	})
+	hooks := watch.hooks()
+	hooks.Problem = tell
+	e = engine.New(engine.Options{
+		Store:    storeOptions(s),
 		Sources:  len(facts),
 		Families: k.families,
 		IPVS:     ipvs.Options{Scheduler: s.service.scheduler},
-		Static: nodeport.Static(nodeport.Config{
-			Families:      k.families,
-			Mark:          1 << s.service.masqueradeBit,
-			ClusterCIDRs:  s.clusterCIDRs,
-			MasqueradeAll: s.service.masqueradeAll,
-		}),
-		Targets:  k.targets(),
+		NodeCIDR: s.service.detectMode == nodeCIDRMode,
+		Rules:    rules(s, k.families),
+		Targets:  engine.Targets{Rules: k.netfilter(), Servers: servers, Addresses: vip.New(k.device), Health: ports},
 		Audit:    s.audit,
-		Problem:  tell,
+		Hooks:    hooks,
 		Patience: patience,
 		Log:      s.log,
 	})
+	metrics := status.Metrics{
+		Loops: e.Status, Calls: k.calls, Servers: func() status.Servers { return status.Servers(servers.Counts()) },
+		Connections: watch.connections, SysctlDrift: switches.Drift,
+		Meter: watch.meter, Health: health, Version: version,
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { e.Run(ctx); return nil })
+	group.Go(func() error { defer ports.Close(); e.Run(ctx); return nil })
+	sink := source.SinkFunc(func(ev model.Event) { watch.meter.Event(ev); e.Event(ev) })
 	for _, f := range facts {
-		group.Go(func() error { return f.Run(ctx, e) })
+		group.Go(func() error { return f.Run(ctx, sink) })
 	}
 	group.Go(func() error { return record(ctx) })
-	group.Go(func() error {
-		return status.Serve(ctx, s.serve.metrics, status.MetricsHandler(status.Metrics{
-			Loops: e.Status, Calls: k.calls, Version: version,
-		}), s.log)
-	})
-	group.Go(func() error {
-		return status.Serve(ctx, s.serve.health, status.HealthHandler(status.Health{
-			Loops: e.Status, Limit: s.serve.unhealthy,
-		}), s.log)
-	})
+	group.Go(func() error { switches.Run(ctx); return nil })
+	group.Go(func() error { watch.sweeper.Run(ctx); return nil })
+	group.Go(func() error { return status.Serve(ctx, s.serve.metrics, status.MetricsHandler(metrics), s.log) })
+	group.Go(func() error { return status.Serve(ctx, s.serve.health, status.HealthHandler(health), s.log) })
 	s.log.Info("sluice is running", "version", version, "node", s.source.nodeName, "families", k.familyNames())
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	s.log.Info("stopped; Services stay as they are")
 	return nil
+}
+
+// kernelTables are the loops that the node's health is judged by: not that of
+// the health check ports, or one foreign process would take the node away from
+// every Service.
+func kernelTables() []string { return []string{"netfilter", "ipvs", "vip"} }
+
+func storeOptions(s settings) model.StoreOptions {
+	return model.StoreOptions{
+		NodeName: s.source.nodeName,
+		NodePorts: func(addrs []netip.Addr) []netip.Addr {
+			return nodeport.Select(addrs, s.nodePortCIDRs)
+		},
+		ExternalIPs: s.externalCIDRs,
+		NodeObjects: s.source.manifests == "",
+	}
+}
+
+// rules are the node's static rules, of configuration and what the engine knows.
+func rules(s settings, families []model.Family) func([]netip.Prefix) map[netfilter.Key]netfilter.Spec {
+	return func(pods []netip.Prefix) map[netfilter.Key]netfilter.Spec {
+		if s.service.detectMode == clusterCIDRMode {
+			pods = s.clusterCIDRs
+		}
+		return nodeport.Static(nodeport.Config{
+			Families:      families,
+			Mark:          1 << s.service.masqueradeBit,
+			ClusterCIDRs:  pods,
+			MasqueradeAll: s.service.masqueradeAll,
+		})
+	}
 }
 
 // sources are where facts come from, and what becomes of problems: a log line,
@@ -174,7 +214,10 @@ func cleanup(ctx context.Context, cmd *cobra.Command, device string) error {
 		return err
 	}
 	defer k.close()
-	e := engine.New(engine.Options{Families: k.families, Targets: k.targets()})
+	e := engine.New(engine.Options{Families: k.families, Targets: engine.Targets{
+		Rules: k.netfilter(), Addresses: vip.New(k.device),
+		Servers: ipvs.NewTarget(k.servers, ipvs.TargetOptions{Ours: k.ours, Drain: -1}),
+	}})
 	running, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { e.Run(running); close(done) }()

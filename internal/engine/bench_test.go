@@ -76,10 +76,12 @@ func begin(tb testing.TB, targets engine.Targets, sources int) (e *engine.Engine
 		},
 		Sources:  sources,
 		Families: families,
-		Static:   nodeport.Static(nodeport.Config{Families: families}),
+		Rules: func(_ []netip.Prefix) map[netfilter.Key]netfilter.Spec {
+			return nodeport.Static(nodeport.Config{Families: families})
+		},
 		Targets:  targets,
 		Patience: time.Hour,
-		Problem:  func(p model.Problem) { tb.Errorf("%+v", p) },
+		Hooks:    engine.Hooks{Problem: func(p model.Problem) { tb.Errorf("%+v", p) }},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

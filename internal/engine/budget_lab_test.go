@@ -60,7 +60,10 @@ func startNode(tb testing.TB, through ...func(engine.Targets) engine.Targets) *n
 		}},
 		Sources:  2,
 		Families: families,
-		Static:   nodeport.Static(nodeport.Config{Families: families, ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}),
+		Rules: func(_ []netip.Prefix) map[netfilter.Key]netfilter.Spec {
+			pods := []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}
+			return nodeport.Static(nodeport.Config{Families: families, ClusterCIDRs: pods})
+		},
 		Targets:  targets,
 		Patience: time.Hour,
 	})

@@ -3,9 +3,13 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"net/netip"
+	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"sluice.dev/sluice/healthcheck"
 	"sluice.dev/sluice/internal/ladder"
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/netfilter"
@@ -22,14 +26,18 @@ type Options struct {
 	Sources  int            // how many sources will say that they are synced
 	Families []model.Family // families that this node's kernel serves
 
-	IPVS    ipvs.Options // for ipvs.Desired
-	Static  map[netfilter.Key]netfilter.Spec
-	Targets Targets
-	Audit   time.Duration // between two audits of a table; 0: none
+	IPVS ipvs.Options // for ipvs.Desired
+	// Rules are the node's sets, chains and jumps; see nodeport.Static. With
+	// NodeCIDR they depend on the ranges in which the Node says that its pods
+	// are, and are asked for again when these change; else pods is empty.
+	// Nil: none.
+	NodeCIDR bool
+	Rules    func(pods []netip.Prefix) map[netfilter.Key]netfilter.Spec
+	Targets  Targets
+	// Hooks is told what happens; see there.
+	Hooks Hooks
+	Audit time.Duration // between two audits of a table; 0: none
 
-	// Problem is told what is wrong with an object, once for as long as it
-	// stays wrong. It must not block.
-	Problem func(model.Problem)
 	// Patience bounds the wait for all sources before the first Service is
 	// resolved. After it what is known is added to the kernel; deletions
 	// wait for as long as it takes.
@@ -37,11 +45,57 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Targets are the kernel's tables.
+// Targets are the kernel's tables, and the health check ports.
 type Targets struct {
 	Rules     reconcile.Target[netfilter.Key, netfilter.Spec]
 	Servers   reconcile.Target[ipvs.Key, ipvs.Spec]
 	Addresses reconcile.Target[vip.Key, vip.Spec]
+	Health    reconcile.Target[healthcheck.Key, healthcheck.Spec] // nil: none
+}
+
+// Hooks are told what happens, from the engine's goroutine; they must not
+// block. Nil: nobody is told.
+type Hooks struct {
+	// Problem is what is wrong with an object, once for as long as it stays
+	// wrong.
+	Problem func(model.Problem)
+	// Resolved is what a Service means now in one family, before it is wanted
+	// of any table; an empty view: nothing.
+	Resolved func(Owner, model.View)
+	// Queued: what it wants of the tables has changed. Synced: they hold what
+	// it wants; what it wants no more may still be on its way out.
+	Queued, Synced func(Owner)
+	// Programmed is how long ago endpoints changed, as their EndpointSlice
+	// says, that the tables hold now: the network programming latency of
+	// Kubernetes' service level objectives.
+	Programmed func(Owner, time.Duration)
+	// CaughtUp: every Service that facts so far have touched is resolved.
+	CaughtUp func()
+	// Complete: and the sources have told all they know. It is told once.
+	Complete func()
+	// Applied is how long a table's loop took for a batch, Failed what it
+	// could not list or write. These come from the loops' goroutines.
+	Applied func(table string, took time.Duration)
+	Failed  func(table string, err error)
+}
+
+// fill gives the hooks that nobody gave.
+func (h *Hooks) fill() {
+	or(&h.Problem, func(model.Problem) {})
+	or(&h.Resolved, func(Owner, model.View) {})
+	or(&h.Queued, func(Owner) {})
+	or(&h.Synced, func(Owner) {})
+	or(&h.Programmed, func(Owner, time.Duration) {})
+	or(&h.CaughtUp, func() {})
+	or(&h.Complete, func() {})
+	or(&h.Applied, func(string, time.Duration) {})
+	or(&h.Failed, func(string, error) {})
+}
+
+func or[F any](f *F, nobody F) {
+	if reflect.ValueOf(*f).IsNil() {
+		*f = nobody
+	}
 }
 
 // Engine keeps the facts and has the tables follow them.
@@ -52,14 +106,21 @@ type Engine struct {
 	// What follows belongs to Run's goroutine.
 	store    *model.Store
 	unsynced int
-	started  bool // Services are being resolved
+	phase    phase
 	reported map[model.Name]map[model.Problem]struct{}
+	pods     []netip.Prefix // that the node's wish was made of
+	based    bool           // the node has wished
+	rising   map[Owner]*rise
+	began    time.Time
 	ladder   *ladder.Ladder[Owner]
 
 	rules     *ladder.Table[Owner, netfilter.Key, netfilter.Spec]
 	servers   *ladder.Table[Owner, ipvs.Key, ipvs.Spec]
 	addresses *ladder.Table[Owner, vip.Key, vip.Spec]
+	health    *side[healthcheck.Key, healthcheck.Spec]
 	loops     []tableLoop
+
+	facts atomic.Pointer[Facts]
 }
 
 // tableLoop is what the engine wants of a loop besides claims.
@@ -77,8 +138,11 @@ const (
 
 // New makes an engine. It does nothing before Run.
 func New(opts Options) *Engine {
-	if opts.Problem == nil {
-		opts.Problem = func(model.Problem) {}
+	opts.Hooks.fill()
+	if opts.Rules == nil {
+		opts.Rules = func([]netip.Prefix) map[netfilter.Key]netfilter.Spec {
+			return nil
+		}
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -89,25 +153,36 @@ func New(opts Options) *Engine {
 		store:    model.NewStore(opts.Store),
 		unsynced: opts.Sources,
 		reported: map[model.Name]map[model.Problem]struct{}{},
+		rising:   map[Owner]*rise{},
 	}
-	rules := newLoop(e, rulesRung, "netfilter", opts.Targets.Rules, self)
-	servers := newLoop(e, serversRung, "ipvs", opts.Targets.Servers, serverOf)
-	addresses := newLoop(e, addressesRung, "vip", opts.Targets.Addresses, self)
+	e.publish()
+	rules := newLoop(e, rulesRung, "netfilter", opts.Targets.Rules, self, nodeport.Free)
+	servers := newLoop(e, serversRung, "ipvs", opts.Targets.Servers, serverOf, nil)
+	addresses := newLoop(e, addressesRung, "vip", opts.Targets.Addresses, self, nil)
 	e.loops = []tableLoop{rules, servers, addresses}
 
-	e.rules = ladder.NewTable(rules, self[netfilter.Key])
-	e.servers = ladder.NewTable(servers, serverOf)
-	e.addresses = ladder.NewTable(addresses, self[vip.Key])
-	e.ladder = ladder.New(node(), Owner{Kind: "sweep"}, ladder.Rung[Owner](e.rules), e.servers, e.addresses)
+	e.rules = ladder.NewTable(rules, self[netfilter.Key], nodeport.Free)
+	e.servers = ladder.NewTable(servers, serverOf, nil)
+	e.addresses = ladder.NewTable(addresses, self[vip.Key], nil)
+	if opts.Targets.Health != nil {
+		e.health = newSide(e, "healthcheck", opts.Targets.Health)
+		e.loops = append(e.loops, e.health.loop)
+	}
+	e.ladder = ladder.New(node(), sweeper(), ladder.Rung[Owner](e.rules), e.servers, e.addresses)
 	return e
 }
 
-func newLoop[K, V comparable](e *Engine, rung int, name string, target reconcile.Target[K, V], gate func(K) K) *reconcile.Loop[Owner, K, V] {
+func newLoop[K, V comparable](
+	e *Engine, rung int, name string, target reconcile.Target[K, V], gate func(K) K, free func(K, func(K) bool) bool,
+) *reconcile.Loop[Owner, K, V] {
 	return reconcile.NewLoop(target, reconcile.Options[Owner, K]{
 		Name:    name,
 		Less:    less,
 		GateOf:  gate,
+		Free:    free,
 		Settled: func(s []reconcile.Settlement[Owner]) { e.inbox.settled(rung, s) },
+		Applied: func(took time.Duration) { e.opts.Hooks.Applied(name, took) },
+		Failed:  func(err error) { e.opts.Hooks.Failed(name, err) },
 		Audit:   e.opts.Audit,
 		Log:     e.opts.Log,
 	})
@@ -118,13 +193,14 @@ func self[K any](k K) K { return k }
 // serverOf is the virtual server a key stands under: itself or a destination's.
 func serverOf(k ipvs.Key) ipvs.Key { return ipvs.Key{VirtualServer: k.VirtualServer} }
 
-// node is the owner of what configuration alone wants.
-func node() Owner { return Owner{Kind: "Node"} }
+// sweeper is the owner of claims on nothing, that let orphans go.
+func sweeper() Owner { return Owner{Kind: "sweep"} }
 
 // Event takes a fact in. It never blocks and may be called from any goroutine.
 func (e *Engine) Event(ev model.Event) { e.inbox.event(ev) }
 
-// Status are the loops' states, in the order of the ladder.
+// Status are the loops' states: those of the kernel's tables in the order of
+// the ladder, then that of the health check ports.
 func (e *Engine) Status() []reconcile.Status {
 	out := make([]reconcile.Status, len(e.loops))
 	for i, l := range e.loops {
@@ -140,12 +216,9 @@ func (e *Engine) Run(ctx context.Context) {
 	for _, l := range e.loops {
 		loops.Go(func() { l.Run(ctx) })
 	}
-	e.rules.Set(node(), e.opts.Static)
-	e.ladder.Start(node())
+	e.began = time.Now()
+	e.wishNode()
 
-	if e.unsynced == 0 {
-		e.synced()
-	}
 	patience := time.NewTimer(e.opts.Patience)
 	defer patience.Stop()
 	for {
@@ -153,27 +226,23 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-patience.C:
-			if !e.started {
-				e.opts.Log.Warn("not every source has told all it knows; adding what is known, deleting nothing")
-				e.started = true
-			}
+			e.hurry(patience)
 		case <-e.inbox.wake:
 			e.take()
 		}
-		if e.started {
-			e.resolve()
-		}
+		e.proceed(patience)
+		e.resolve()
+		e.publish()
 	}
 }
 
 // take brings the store and the ladder up to date with the inbox.
 func (e *Engine) take() {
 	events, settled := e.inbox.take()
-	wasSynced := e.unsynced == 0
 	for _, ev := range events {
 		switch {
 		case ev.Problem != nil:
-			e.opts.Problem(*ev.Problem)
+			e.opts.Hooks.Problem(*ev.Problem)
 		case ev.Synced:
 			e.opts.Log.Info("source has told all it knows", "source", ev.Source)
 			e.unsynced--
@@ -183,57 +252,8 @@ func (e *Engine) take() {
 	}
 	for _, s := range settled {
 		e.ladder.Settled(s.rung, s.done)
-	}
-	if e.unsynced == 0 && !wasSynced {
-		e.synced()
-	}
-}
-
-// synced is when every source has told all it knows: with every claim made,
-// what nobody wants may go.
-func (e *Engine) synced() {
-	e.started = true
-	e.resolve()
-	e.ladder.Sync()
-}
-
-// resolve works out anew what the touched Services want.
-func (e *Engine) resolve() {
-	for _, name := range e.store.TakeDirty() {
-		view := model.Resolve(e.store, name)
-		e.report(name, view.Problems)
-		for _, f := range e.opts.Families {
-			e.wish(Owner{Kind: "Service", Name: name, Family: f}, view.Only(f))
+		for _, d := range s.done {
+			e.risen(d.Owner)
 		}
 	}
-}
-
-// wish has one owner's part of a view, as the subsystems want it, go its way.
-func (e *Engine) wish(o Owner, view model.View) {
-	if len(view.Frontends) == 0 && !e.rules.Knows(o) {
-		return
-	}
-	changed := e.rules.Set(o, nodeport.Desired(view))
-	changed = e.servers.Set(o, ipvs.Desired(view, e.opts.IPVS)) || changed
-	changed = e.addresses.Set(o, vip.Desired(view)) || changed
-	if changed {
-		e.ladder.Start(o)
-	}
-}
-
-// report passes on the problems that are new.
-func (e *Engine) report(name model.Name, problems []model.Problem) {
-	was := e.reported[name]
-	if len(problems) == 0 {
-		delete(e.reported, name)
-		return
-	}
-	now := make(map[model.Problem]struct{}, len(problems))
-	for _, p := range problems {
-		if _, known := was[p]; !known {
-			e.opts.Problem(p)
-		}
-		now[p] = struct{}{}
-	}
-	e.reported[name] = now
 }

@@ -19,8 +19,9 @@ import (
 
 // anyFact is a fact about few objects, so that they meet: Services that
 // contend for addresses, NodePorts and cluster IPs, slices that change hands,
-// endpoints in two slices, nodes whose addresses are Services' external ones.
-// key names the object.
+// endpoints in two slices, nodes whose addresses are Services' external ones,
+// policies, source ranges and health checks that come and go, hints that hold
+// here or elsewhere. key names the object.
 func anyFact(rnd *rand.Rand) (key string, fact any) {
 	gone := rnd.IntN(4) == 0
 	switch rnd.IntN(10) {
@@ -39,8 +40,12 @@ func anyFact(rnd *rand.Rand) (key string, fact any) {
 	case 8:
 		return "local", model.LocalAddrs{Addrs: some(rnd, nodeAddrs)}
 	}
-	n := model.Node{Name: fmt.Sprint("node", 1+rnd.IntN(2)), Addrs: some(rnd, nodeAddrs)}
-	if gone {
+	n := model.Node{
+		Name: fmt.Sprint("node", 1+rnd.IntN(2)), Addrs: some(rnd, nodeAddrs),
+		Labels:   pick(rnd, nil, map[string]string{"topology.kubernetes.io/zone": "a"}, map[string]string{"topology.kubernetes.io/zone": "b"}),
+		PodCIDRs: pick(rnd, prefixes("10.1.1.0/24"), prefixes("10.1.2.0/24"), prefixes("10.1.1.0/24", "fd00:1::/64")),
+	}
+	if gone && n.Name != "node1" { // whose ranges of pods are waited for
 		return n.Name, model.NodeKey{Name: n.Name}
 	}
 	return n.Name, n
@@ -79,6 +84,12 @@ func anyService(rnd *rand.Rand) model.Service {
 	}
 	svc.Affinity = pick(rnd, 0, 0, time.Hour)
 	svc.Scheduler = pick(rnd, "", "", "lc")
+	svc.ExternalLocal, svc.InternalLocal = rnd.IntN(2) == 0, rnd.IntN(3) == 0
+	if rnd.IntN(2) == 0 {
+		svc.SourceRanges = some(rnd, prefixes("192.0.2.0/24", "10.1.0.0/16", "0.0.0.0/0", "2001:db8::/32"))
+	}
+	svc.HealthPort = pick(rnd, 0, uint16(32000+i), 32000)
+	svc.Urgent = rnd.IntN(4) == 0
 	return svc
 }
 
@@ -101,6 +112,7 @@ func anySlice(rnd *rand.Rand) model.EndpointSlice {
 		sl.Endpoints = append(sl.Endpoints, model.Endpoint{
 			Addr: a, Node: pick(rnd, "node1", "node2", "node2"),
 			Ready: ready, Serving: serving, Terminating: !ready && serving,
+			ForZones: pick(rnd, nil, []string{"a"}, []string{"a", "b"}), ForNodes: pick(rnd, nil, nil, []string{"node1"}, []string{"node2"}),
 		})
 	}
 	return sl
@@ -108,6 +120,13 @@ func anySlice(rnd *rand.Rand) model.EndpointSlice {
 
 // history is what was told: the last word on every object.
 type history map[string]any
+
+// newHistory begins with the node.
+func newHistory() history {
+	n := node1()
+	n.PodCIDRs = prefixes("10.1.1.0/24", "fd00:1::/64")
+	return history{n.Name: n}
+}
 
 // facts are the last words, in an order of their own.
 func (h history) facts() []any {
@@ -133,7 +152,7 @@ func (h history) store() *model.Store {
 func (h history) views() []model.View {
 	s := h.store()
 	var out []model.View
-	for _, n := range s.TakeDirty() {
+	for _, n := range s.TakeDirty(nil) {
 		out = append(out, model.Resolve(s, n))
 	}
 	return out
@@ -141,51 +160,136 @@ func (h history) views() []model.View {
 
 // state is what the tables should hold, flat, written from the views alone.
 func (h history) state() string {
-	var lines []string
-	line := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	var l lines
 	for _, v := range h.views() {
 		for _, f := range v.Frontends {
-			a, proto := f.Addr.Addr(), strings.ToLower(f.Protocol.String())
-			six, set, source := "", "EXTERNAL", ""
-			if a.Is6() {
-				six = "6-"
-			}
-			if f.Kind == model.ClusterIP {
-				set = "CLUSTER-IP"
-			}
-			line("%s%s %s,%s:%d", six, set, a, proto, f.Addr.Port())
-			vs, scheduler, persistent := fmt.Sprintf("%s %s", f.Protocol, f.Addr), "rr", ""
-			if f.Scheduler != "" {
-				scheduler = f.Scheduler
-			}
-			if f.Affinity > 0 {
-				persistent = fmt.Sprintf(" persistent %d", int(f.Affinity.Seconds()))
-			}
-			line("%s %s%s", vs, scheduler, persistent)
-			for _, b := range f.Cluster {
-				line("%s -> %s Masq 1", vs, b.Addr)
-			}
-			for _, b := range slices.Concat(f.Cluster, f.Local) {
-				if b.Local {
-					line("%sHAIRPIN %s,%s:%d,%s", six, b.Addr.Addr(), proto, b.Addr.Port(), b.Addr.Addr())
-				}
-			}
-			if f.Kind == model.NodePort {
-				continue
-			}
-			line("%sVIPS %s", six, a)
-			if a.Is4() {
-				source = " src " + a.String()
-				line("address %s", a)
-			}
-			if f.SourceIP.IsValid() {
-				source = " src " + f.SourceIP.String()
-			}
-			line("local %s%s", a, source)
+			l.sets(f)
+			l.servers(f)
+			l.address(f)
+		}
+		for _, c := range v.Health {
+			l.member("HEALTH", c.Addr, "tcp")
 		}
 	}
-	slices.Sort(lines)
-	return strings.Join(slices.Compact(lines), "\n") + "\n"
+	slices.Sort(l)
+	return strings.Join(slices.Compact(l), "\n") + "\n"
+}
+
+// lines are those of world.state.
+type lines []string
+
+func (l *lines) add(format string, args ...any) { *l = append(*l, fmt.Sprintf(format, args...)) }
+
+// member is an entry of a set of the address's family.
+func (l *lines) member(set string, at netip.AddrPort, proto string, more ...any) {
+	if at.Addr().Is6() {
+		set = "6-" + set
+	}
+	l.add("%s %s,%s:%d%s", set, at.Addr(), proto, at.Port(), fmt.Sprint(more...))
+}
+
+// takers are the endpoints that a frontend's policy allows.
+func takers(f model.Frontend) []model.Backend {
+	if f.OnlyLocal {
+		return f.Local
+	}
+	return f.Cluster
+}
+
+func (l *lines) sets(f model.Frontend) {
+	proto := strings.ToLower(f.Protocol.String())
+	switch {
+	case f.Kind == model.ClusterIP:
+		l.member("CLUSTER-IP", f.Addr, proto)
+	case f.Kind == model.Shortcut:
+		l.member("SHORTCUT", f.Addr, proto)
+	default:
+		l.member("EXTERNAL", f.Addr, proto)
+		if f.OnlyLocal {
+			l.member("LOCAL", f.Addr, proto)
+		}
+	}
+	if len(takers(f)) == 0 {
+		l.member(map[bool]string{true: "REJECT", false: "DROP"}[len(f.Cluster) == 0], f.Addr, proto)
+	}
+	if f.Restricted {
+		l.member("RANGED", f.Addr, proto)
+	}
+	for _, p := range f.SourceRanges {
+		if p.Bits() == 0 { // a set takes no /0
+			l.member("ALLOWED", f.Addr, proto, ",0.0.0.0/1")
+			l.member("ALLOWED", f.Addr, proto, ",128.0.0.0/1")
+			continue
+		}
+		l.member("ALLOWED", f.Addr, proto, ",", p)
+	}
+	if f.Shortcut.IsValid() {
+		l.add("SHORTCUTS %s,%s:%d %s", f.Addr.Addr(), proto, f.Addr.Port(), f.Shortcut)
+	}
+	for _, b := range slices.Concat(f.Cluster, f.Local) {
+		if b.Local {
+			l.member("HAIRPIN", b.Addr, proto, ",", b.Addr.Addr())
+		}
+	}
+}
+
+func (l *lines) servers(f model.Frontend) {
+	if len(takers(f)) == 0 {
+		return
+	}
+	scheduler, persistent := "rr", ""
+	if f.Scheduler != "" {
+		scheduler = f.Scheduler
+	}
+	if f.Affinity > 0 {
+		persistent = fmt.Sprintf(" persistent %d", int(f.Affinity.Seconds()))
+	}
+	l.add("%s %s %s%s", f.Protocol, f.Addr, scheduler, persistent)
+	for _, b := range takers(f) {
+		l.add("%s %s -> %s Masq 1", f.Protocol, f.Addr, b.Addr)
+	}
+}
+
+func (l *lines) address(f model.Frontend) {
+	a, source := f.Addr.Addr(), ""
+	switch {
+	case f.Kind == model.NodePort:
+		return
+	case a.Is4():
+		l.add("VIPS %s", a)
+		l.add("address %s", a)
+		source = " src " + a.String()
+	default:
+		l.add("6-VIPS %s", a)
+	}
+	if f.SourceIP.IsValid() {
+		source = " src " + f.SourceIP.String()
+	}
+	l.add("local %s%s", a, source)
+}
+
+// health is what health checks should answer. Of two Services that ask for one
+// port the first by name has it.
+func (h history) health() string {
+	views := h.views()
+	slices.SortFunc(views, func(a, b model.View) int { return a.Service.Compare(b.Service) })
+	taken := map[netip.AddrPort]string{}
+	for _, v := range views {
+		for _, c := range v.Health {
+			code := 200
+			if c.Endpoints == 0 {
+				code = 503
+			}
+			if taken[c.Addr] == "" {
+				taken[c.Addr] = fmt.Sprintf("%s %d %s %d\n", c.Addr, code, v.Service, c.Endpoints)
+			}
+		}
+	}
+	var b strings.Builder
+	for _, at := range slices.SortedFunc(maps.Keys(taken), netip.AddrPort.Compare) {
+		b.WriteString(taken[at])
+	}
+	return b.String()
 }
 
 // flat is a world's state in alphabetical order, destinations with their
@@ -235,7 +339,11 @@ func differ(t *testing.T, what, got, want string) {
 func afresh(t *testing.T, facts []any) string {
 	t.Helper()
 	w := newWorld()
-	w.working(t, facts...).stop()
+	r := w.start(t, conditions{sources: 1, nodeCIDR: true})
+	r.tell(facts...)
+	r.tell(synced)
+	synctest.Wait()
+	r.stop()
 	w.orderly(t, "afresh")
 	return w.dumps()
 }
@@ -260,18 +368,31 @@ func (c *chaos) strike(w *world) {
 	w.locked(func() { w.fault, w.lost = at(&c.before), at(&c.lost) })
 }
 
-// expect keeps up with which addresses Services want, for world.waiting. Those
-// that they wanted before count until every Service has arrived: one that is
-// held up on its way keeps what it had.
+// expect keeps up with what Services want, for the world's judgement: which
+// addresses, and which frontends are closed to some. What they wanted before
+// counts until every Service has arrived: one that is held up on its way keeps
+// what it had.
 type expect struct {
 	w    *world
 	h    history
 	want map[netip.Addr]bool
+	open map[model.FrontendKey]bool // frontends; false: only ever closed to some
+	hand map[model.FrontendKey]string
 }
 
 func newExpect(w *world) *expect {
-	e := &expect{w: w, h: history{}, want: map[netip.Addr]bool{}}
-	w.locked(func() { w.waiting = func(a netip.Addr) bool { return e.want[a] } })
+	e := &expect{w: w, h: newHistory()}
+	e.forget()
+	w.locked(func() {
+		w.waiting = func(a netip.Addr) bool { return e.want[a] }
+		w.closed = func(vs ipvs.VirtualServer) bool {
+			open, known := e.open[model.FrontendKey{Addr: vs.Addr, Protocol: vs.Protocol}]
+			return known && !open
+		}
+		w.moving = func(vs ipvs.VirtualServer) bool {
+			return e.hand[model.FrontendKey{Addr: vs.Addr, Protocol: vs.Protocol}] == several
+		}
+	})
 	return e
 }
 
@@ -279,29 +400,41 @@ func newExpect(w *world) *expect {
 func (e *expect) tell(key string, fact any) {
 	e.w.locked(func() {
 		e.h[key] = fact
-		for a := range e.wanted() {
-			e.want[a] = true
-		}
+		e.note()
 	})
 }
 
 // quiet is for when nothing moves.
 func (e *expect) quiet(r *run) {
 	if r.Climbing() == 0 {
-		e.w.locked(func() { e.want = e.wanted() })
+		e.w.locked(func() {
+			e.forget()
+			e.note()
+		})
 	}
 }
 
-func (e *expect) wanted() map[netip.Addr]bool {
-	want := map[netip.Addr]bool{}
+func (e *expect) forget() {
+	e.want, e.open, e.hand = map[netip.Addr]bool{}, map[model.FrontendKey]bool{}, map[model.FrontendKey]string{}
+}
+
+// several is the owner of a frontend that changes hands.
+const several = "several"
+
+func (e *expect) note() {
 	for _, v := range e.h.views() {
 		for _, f := range v.Frontends {
 			if f.Bound() {
-				want[f.Addr.Addr()] = true
+				e.want[f.Addr.Addr()] = true
+			}
+			e.open[f.FrontendKey] = e.open[f.FrontendKey] || !f.Restricted
+			if owner := e.hand[f.FrontendKey]; owner == "" {
+				e.hand[f.FrontendKey] = v.Service.Name
+			} else if owner != v.Service.Name {
+				e.hand[f.FrontendKey] = several
 			}
 		}
 	}
-	return want
 }
 
 // TestRandomHistories: with a tenth of the kernel's operations failing, some
@@ -316,12 +449,15 @@ func TestRandomHistories(t *testing.T) {
 		e := newExpect(w)
 		c := &chaos{rnd: rand.New(rand.NewPCG(seed, 1)), before: 0.08, lost: 0.02}
 		c.strike(w)
-		r := w.start(t, conditions{sources: 1, audit: pick(rnd, 0, 20*time.Second)})
+		w.unready = true
+		r := w.start(t, conditions{sources: 1, nodeCIDR: true, audit: pick(rnd, 0, 20*time.Second)})
+		r.tell(e.h.facts()...)
 		for i := range 60 {
 			key, fact := anyFact(rnd)
 			e.tell(key, fact)
 			r.tell(fact)
 			if i == 20 {
+				w.locked(func() { w.unready = false })
 				r.tell(synced)
 			}
 			if rnd.IntN(3) == 0 {
@@ -343,6 +479,7 @@ func TestRandomHistories(t *testing.T) {
 		what := fmt.Sprint("seed ", seed)
 		w.orderly(t, what)
 		differ(t, what, flat(w.state()), e.h.state())
+		differ(t, what+", health checks", w.health(), e.h.health())
 		if got, want := w.dumps(), afresh(t, e.h.facts()); got != want {
 			differ(t, what+", not as afresh", got, want)
 		}
@@ -355,7 +492,13 @@ func TestRandomHistories(t *testing.T) {
 		if n := r.Climbing(); n != 0 {
 			t.Errorf("%s: %d owners never arrived", what, n)
 		}
-		cost, log := w.since(func() { w.working(t, e.h.facts()...).stop() })
+		cost, log := w.since(func() {
+			again := w.start(t, conditions{sources: 1, nodeCIDR: true})
+			again.tell(e.h.facts()...)
+			again.tell(synced)
+			synctest.Wait()
+			again.stop()
+		})
 		if len(log) != 0 {
 			t.Errorf("%s: a restart writes: %+v\n%s", what, cost, strings.Join(log, "\n"))
 		}
@@ -407,7 +550,7 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 	seeds(t, func(t *testing.T, seed uint64) {
 		t.Helper()
 		rnd := rand.New(rand.NewPCG(seed, 2))
-		h := history{}
+		h := newHistory()
 		for range 40 {
 			key, fact := anyFact(rnd)
 			h[key] = fact
@@ -416,7 +559,8 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 		for way := range 4 {
 			w := newWorld()
 			e := newExpect(w)
-			r := w.start(t, conditions{sources: 1})
+			w.unready = way%2 == 0
+			r := w.start(t, conditions{sources: 1, nodeCIDR: true})
 			var told []any
 			if way%2 == 1 {
 				r.tell(synced) // deletions on from the start
@@ -445,6 +589,7 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 				}
 			}
 			if way%2 == 0 {
+				w.locked(func() { w.unready = false })
 				r.tell(synced)
 			}
 			time.Sleep(time.Second) // destinations of UDP leave in half a second
@@ -452,6 +597,7 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 			what := fmt.Sprintf("seed %d way %d", seed, way)
 			w.orderly(t, what)
 			differ(t, what, w.dumps(), want)
+			differ(t, what+", health checks", w.health(), h.health())
 			r.stop()
 		}
 	})
@@ -477,12 +623,12 @@ func TestRandomRestarts(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 3))
 		w := newWorld()
 		w.waiting = func(netip.Addr) bool { return true }
-		h := history{}
+		h := newHistory()
 		c := &chaos{rnd: rand.New(rand.NewPCG(seed, 4)), before: 0.08, lost: 0.02}
 		c.strike(w)
 		what := fmt.Sprint("seed ", seed)
 		for range 5 {
-			r := w.start(t, conditions{sources: 1, patience: time.Second})
+			r := w.start(t, conditions{sources: 1, nodeCIDR: true, patience: time.Second})
 			r.tell(h.facts()...)
 			for i := range 20 {
 				key, fact := anyFact(rnd)
@@ -498,7 +644,9 @@ func TestRandomRestarts(t *testing.T) {
 			r.stop()
 		}
 		w.locked(func() { c.before, c.lost = 0, 0 })
-		r := w.working(t, h.facts()...)
+		r := w.start(t, conditions{sources: 1, nodeCIDR: true})
+		r.tell(h.facts()...)
+		r.tell(synced)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		w.orderly(t, what)

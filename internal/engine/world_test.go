@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sluice.dev/sluice/healthcheck"
 	"sluice.dev/sluice/internal/engine"
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/netfilter"
@@ -24,8 +25,8 @@ import (
 )
 
 // world is one node's kernel: the three fakes behind one lock, so that at
-// every operation all of them can be looked at. What it sees done in the wrong
-// order it keeps as a breach.
+// every operation all of them can be looked at, and the ports of health checks.
+// What it sees done in the wrong order it keeps as a breach.
 //
 //	engine ─► targets ─► rules ─┐
 //	                     servers ├─ world.mu ─► fakes, then check
@@ -35,14 +36,18 @@ type world struct {
 	filter *netfiltertest.Kernel
 	table  *ipvstest.Kernel
 	links  *viptest.Kernel
+	ports  ports
 
 	fault   func(op) error // before: no effect
 	lost    func(op) error // after: it took effect and fails all the same
 	foreign map[ipvs.VirtualServer]bool
-	waiting func(netip.Addr) bool // addresses that a Service waits for keep their place
-	looking bool                  // the world itself is reading
-	blind   bool                  // nothing is looked at: for benchmarks
-	log     []string              // writes that took effect
+	waiting func(netip.Addr) bool         // addresses that a Service waits for keep their place
+	closed  func(ipvs.VirtualServer) bool // frontends that source ranges close to others; nil: not looked at
+	moving  func(ipvs.VirtualServer) bool // frontends that change hands between Services of different policies
+	unready bool                          // not every source is synced: nothing may be deleted
+	looking bool                          // the world itself is reading
+	blind   bool                          // nothing is looked at: for benchmarks
+	log     []string                      // writes that took effect
 	count   counts
 	breach  []string
 	last    sight // after the last write
@@ -52,7 +57,7 @@ type world struct {
 
 // op is one operation of one item.
 type op struct {
-	table   string // "filter", "ipvs", "vip"
+	table   string // "filter", "ipvs", "vip", "health"
 	verb    string
 	subject string // "": none
 }
@@ -64,6 +69,12 @@ func (o op) write() bool {
 		return false
 	}
 	return !strings.HasSuffix(o.verb, "-save")
+}
+
+// deletes reports whether an operation takes something out of the kernel. A
+// program that writes rules may do either.
+func (o op) deletes() bool {
+	return slices.Contains([]string{"delete", "destroy", "unroute", "remove"}, o.verb)
 }
 
 // counts are what was asked of the kernel; reads count where nothing else is
@@ -114,6 +125,9 @@ func (w *world) answered(o op) error {
 	}
 	if o.write() {
 		w.log = append(w.log, o.table+" "+o.verb+" "+o.subject)
+		if w.unready && o.deletes() {
+			w.breach = append(w.breach, "before every source was synced: "+w.log[len(w.log)-1])
+		}
 	}
 	if w.lost == nil {
 		return nil
@@ -334,7 +348,9 @@ func (d device) PutRoutes(ctx context.Context, routes []vip.Route) []error {
 
 // sight is what of a kernel's state the order between tables is about.
 type sight struct {
-	members   map[string]bool // "10.96.0.1:80 TCP": named by CLUSTER-IP or EXTERNAL
+	members   map[string]bool // "10.96.0.1:80 TCP": named by a set of frontends
+	vacant    map[string]bool // the same: those refused or dropped for want of endpoints
+	ranged    map[string]bool // and those that source ranges close
 	guarded   map[netip.Addr]bool
 	servers   map[ipvs.VirtualServer]bool
 	delivered map[netip.Addr]bool
@@ -345,7 +361,10 @@ func (w *world) look() sight {
 	w.looking = true
 	defer func() { w.looking = false }()
 	ctx := context.Background()
-	s := sight{map[string]bool{}, map[netip.Addr]bool{}, map[ipvs.VirtualServer]bool{}, map[netip.Addr]bool{}}
+	s := sight{
+		members: map[string]bool{}, guarded: map[netip.Addr]bool{},
+		servers: map[ipvs.VirtualServer]bool{}, delivered: map[netip.Addr]bool{},
+	}
 	named, err := nodeport.Frontends(ctx, w.filter)
 	if err != nil {
 		panic(err)
@@ -353,6 +372,7 @@ func (w *world) look() sight {
 	for f := range named {
 		s.members[frontend(f.Addr, f.Protocol)] = true
 	}
+	s.vacant, s.ranged = w.frontendsIn("REJECT", "DROP"), w.frontendsIn("RANGED")
 	for _, set := range []string{"SLUICE-VIPS", "SLUICE-6-VIPS"} {
 		members, _ := w.filter.Members(ctx, set)
 		for _, m := range members {
@@ -378,16 +398,46 @@ func (w *world) look() sight {
 	return s
 }
 
+// frontendsIn are the members of some sets of both families.
+func (w *world) frontendsIn(names ...string) map[string]bool {
+	in := map[string]bool{}
+	for _, name := range names {
+		for _, set := range []string{"SLUICE-" + name, "SLUICE-6-" + name} {
+			members, _ := w.filter.Members(context.Background(), set)
+			for _, m := range members {
+				in[frontend(netip.AddrPortFrom(m.Entry.First.Addr(), m.Entry.Port), m.Entry.Protocol)] = true
+			}
+		}
+	}
+	return in
+}
+
 // ruled reports whether every jump to our chains stands.
 func (w *world) ruled() bool {
-	return strings.Count(w.filter.Dump(), "-j SLUICE-") >= w.families*jumps
+	n, builtin := 0, false
+	for line := range strings.Lines(w.filter.Dump()) {
+		if line[0] != ' ' {
+			words := strings.Fields(line)
+			builtin = words[0] != "set" && !strings.HasPrefix(words[len(words)-1], "SLUICE-")
+		} else if builtin && strings.Contains(line, "-j SLUICE-") {
+			n++
+		}
+	}
+	return n >= w.families*jumps
 }
 
 func frontend(a netip.AddrPort, p model.Protocol) string { return a.String() + " " + p.String() }
 
-func (s sight) serves(a netip.Addr) bool {
+// answers reports whether something becomes of connections to an address: it
+// has a virtual server, or they are refused or dropped.
+func (s sight) answers(a netip.Addr) bool {
 	for vs := range s.servers {
 		if vs.Addr.Addr() == a {
+			return true
+		}
+	}
+	for f := range s.vacant {
+		if strings.HasPrefix(f, netip.AddrPortFrom(a, 0).String()[:len(netip.AddrPortFrom(a, 0).String())-1]) {
 			return true
 		}
 	}
@@ -395,14 +445,15 @@ func (s sight) serves(a netip.Addr) bool {
 }
 
 // jumps are those of one family's rules.
-const jumps = 5
+const jumps = 7
 
 // judge is the order between tables, as package ladder states it, at one step:
 //
 //	a virtual server is there      only while our sets name it and every jump stands
+//	one of a restricted frontend   only while a set closes it
 //	an address is delivered        only while the guard knows it
-//	an address comes               only to a virtual server
-//	the last virtual server goes   only from under no address, or one that another
+//	an address comes               only to a virtual server, or one that is vacant
+//	the last of these goes         only from under no address, or one that another
 //	                               Service, still on its way, wants or holds
 func (w *world) judge(was, is sight) {
 	bad := func(format string, args ...any) {
@@ -410,21 +461,25 @@ func (w *world) judge(was, is sight) {
 		w.breach = append(w.breach, fmt.Sprintf(format, args...)+", after\n"+strings.Join(last, "\n"))
 	}
 	for vs := range is.servers {
-		if f := frontend(vs.Addr, vs.Protocol); !is.members[f] && (was.members[f] || !was.servers[vs]) {
+		f := frontend(vs.Addr, vs.Protocol)
+		if moves := w.moving != nil && w.moving(vs); !is.members[f] && (was.members[f] && !moves || !was.servers[vs]) {
 			bad("virtual server %s is there and no set names it", vs)
 		}
 		if !was.servers[vs] && !w.ruled() {
 			bad("virtual server %s came before the rules", vs)
+		}
+		if w.closed != nil && w.closed(vs) && !is.ranged[f] && (was.ranged[f] || !was.servers[vs]) {
+			bad("virtual server %s is there and its source ranges are not in force", vs)
 		}
 	}
 	for a := range is.delivered {
 		if !is.guarded[a] && (was.guarded[a] || !was.delivered[a]) {
 			bad("address %s is delivered and not guarded", a)
 		}
-		if !was.delivered[a] && !is.serves(a) {
+		if !was.delivered[a] && !is.answers(a) {
 			bad("address %s came before any virtual server", a)
 		}
-		if was.delivered[a] && was.serves(a) && !is.serves(a) && (w.waiting == nil || !w.waiting(a)) {
+		if was.delivered[a] && was.answers(a) && !is.answers(a) && (w.waiting == nil || !w.waiting(a)) {
 			bad("the last virtual server of %s went before the address", a)
 		}
 	}
@@ -463,6 +518,7 @@ type conditions struct {
 	audit    time.Duration
 	families []model.Family
 	cleanup  bool // as `sluice cleanup`: no rules are wanted
+	nodeCIDR bool // pods are where the Node says, not in 10.1.0.0/16
 }
 
 // start runs an engine over the world, wired as cmd/sluice does it.
@@ -483,26 +539,32 @@ func (w *world) start(tb testing.TB, c conditions) *run {
 		},
 		Sources:  c.sources,
 		Families: c.families,
-		Static: nodeport.Static(nodeport.Config{
-			Families: c.families, ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
-		}),
+		NodeCIDR: c.nodeCIDR,
+		Rules: func(pods []netip.Prefix) map[netfilter.Key]netfilter.Spec {
+			if !c.nodeCIDR {
+				pods = prefixes("10.1.0.0/16")
+			}
+			return nodeport.Static(nodeport.Config{Families: c.families, ClusterCIDRs: pods})
+		},
 		Targets:  w.targets(c.families),
 		Audit:    c.audit,
 		Patience: c.patience,
-		Problem: func(p model.Problem) {
+		Hooks: engine.Hooks{Problem: func(p model.Problem) {
 			told.mu.Lock()
 			defer told.mu.Unlock()
 			told.all = append(told.all, p)
-		},
+		}},
 	}
+	health := healthcheck.New(healthcheck.Options{Listen: w.listen, Problem: opts.Hooks.Problem})
+	opts.Targets.Health = health
 	if c.cleanup {
-		opts.Static, opts.Store, opts.Patience = nil, model.StoreOptions{}, 0
+		opts.Rules, opts.Store, opts.Patience, opts.Targets.Health = nil, model.StoreOptions{}, 0, nil
 	}
 	e := engine.New(opts)
 	ctx, cancel := context.WithCancel(tb.Context())
 	done := make(chan struct{})
 	go func() { e.Run(ctx); close(done) }()
-	stop := sync.OnceFunc(func() { cancel(); <-done })
+	stop := sync.OnceFunc(func() { cancel(); <-done; health.Close() })
 	tb.Cleanup(stop)
 	return &run{Engine: e, stop: stop, told: told}
 }
@@ -519,9 +581,21 @@ func (w *world) targets(families []model.Family) engine.Targets {
 				_, ours := named[model.FrontendKey{Addr: vs.Addr, Protocol: vs.Protocol}]
 				return ours
 			}, nil
-		}}),
+		}, Local: w.local}),
 		Addresses: vip.New(device{w}),
 	}
+}
+
+// local reports whether an address is the node's or on our device.
+func (w *world) local(ctx context.Context, a netip.Addr) (is bool, err error) {
+	w.locked(func() {
+		w.looking = true
+		defer func() { w.looking = false }()
+		l, _ := w.links.List(ctx) // no device: nothing on it
+		at := func(r vip.Route) bool { return r.Addr == a }
+		is = slices.Contains(nodeAddrs, a) || slices.Contains(l.Addrs, a) || slices.ContainsFunc(l.Routes, at)
+	})
+	return is, nil
 }
 
 // tell has the engine take facts in: objects to put and keys to delete.
@@ -612,7 +686,12 @@ func (w *world) state() string {
 				set = strings.TrimPrefix(words[1], "SLUICE-")
 			case line[0] != ' ':
 				set = ""
-			case set != "" && set != "PODS":
+				if words[2] == "SLUICE-SHORTCUTS" {
+					set = "SHORTCUTS"
+				}
+			case set == "SHORTCUTS":
+				fmt.Fprintln(&b, shortcutText(words))
+			case set != "" && !strings.HasSuffix(set, "PODS"):
 				fmt.Fprintf(&b, "%s %s\n", set, words[0])
 			}
 		}
@@ -628,6 +707,19 @@ func (w *world) state() string {
 	return b.String()
 }
 
+// shortcutText is a rule that translates an address: "SHORTCUTS
+// 198.51.100.1,tcp:80 10.96.0.1:80".
+func shortcutText(words []string) string {
+	after := func(option string) string {
+		if i := slices.Index(words, option); i >= 0 {
+			return words[i+1]
+		}
+		return "?"
+	}
+	to, _, _ := strings.Cut(after("-d"), "/")
+	return fmt.Sprintf("SHORTCUTS %s,%s:%s %s", to, after("-p"), after("--dport"), after("--to-destination"))
+}
+
 // dumps is everything in all tables, in the fakes' own texts.
 func (w *world) dumps() string {
 	t := w.tables()
@@ -637,9 +729,30 @@ func (w *world) dumps() string {
 // tables is the same apart.
 func (w *world) tables() (t map[string]string) {
 	w.locked(func() {
-		t = map[string]string{"filter": w.filter.Dump(), "ipvs": w.serversText(), "vip": w.linksText()}
+		t = map[string]string{"filter": w.filterText(), "ipvs": w.serversText(), "vip": w.linksText()}
 	})
 	return t
+}
+
+// filterText is the packet filter, the chain SHORTCUTS in alphabetical order: it
+// is a map.
+func (w *world) filterText() string {
+	var blocks [][]string
+	for line := range strings.Lines(w.filter.Dump()) {
+		if line[0] != ' ' {
+			blocks = append(blocks, nil)
+		}
+		last := len(blocks) - 1
+		blocks[last] = append(blocks[last], line)
+	}
+	var b strings.Builder
+	for _, block := range blocks {
+		if strings.HasSuffix(block[0], " SLUICE-SHORTCUTS\n") {
+			slices.Sort(block[1:])
+		}
+		b.WriteString(strings.Join(block, ""))
+	}
+	return b.String()
 }
 
 // linksText is the addresses without routes that stand behind another one to
@@ -684,6 +797,14 @@ func addrs(ss ...string) []netip.Addr {
 	var out []netip.Addr
 	for _, s := range ss {
 		out = append(out, netip.MustParseAddr(s))
+	}
+	return out
+}
+
+func prefixes(ss ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range ss {
+		out = append(out, netip.MustParsePrefix(s))
 	}
 	return out
 }

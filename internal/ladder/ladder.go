@@ -14,18 +14,23 @@ type Rung[O comparable] interface {
 	wait(o O)
 	// hold admits and puts everything wished, and keeps what is to go.
 	hold(o O)
+	// ease lets go, of what is no longer wished, what only stands in the way of
+	// what is.
+	ease(o O)
 	// done lets go what is no longer wished.
 	done(o O)
-	// settled reports whether the owner's last claim has come true.
-	settled(o O) bool
+	// added reports whether what the owner's last claim puts is there, cleared
+	// whether what it let go is gone too.
+	added(o O) bool
+	cleared(o O) bool
 	// note takes a settlement in.
 	note(s reconcile.Settlement[O])
 	// forget drops an owner that wishes nothing here any more.
 	forget(o O)
-	// sync allows deletions, and has the loop settle a claim of the given
-	// owner once it has gone through with them.
-	sync(o O)
-	// sweep has it settle another one when they have all been done.
+	// sync allows the deletion of what owners let go.
+	sync()
+	// sweep allows the deletion of what no owner ever wanted, and has the loop
+	// settle a claim of the given owner when it has gone.
 	sweep(o O)
 }
 
@@ -36,8 +41,17 @@ type Ladder[O comparable] struct {
 	base     O
 	based    bool
 	sweeper  O
-	swept    []int // how many of its claims each rung's loop has settled
+	swept    []progress // of each rung
 }
+
+// progress is how far a rung has come with what no owner ever wanted.
+type progress uint8
+
+const (
+	untouched progress = iota
+	tried              // deleted, but for what takes its time or fails
+	swept
+)
 
 // climber is where one owner stands.
 type climber struct {
@@ -51,7 +65,7 @@ type climber struct {
 func New[O comparable](base, sweeper O, rungs ...Rung[O]) *Ladder[O] {
 	return &Ladder[O]{
 		rungs: rungs, climbers: map[O]*climber{},
-		base: base, sweeper: sweeper, swept: make([]int, len(rungs)),
+		base: base, sweeper: sweeper, swept: make([]progress, len(rungs)),
 	}
 }
 
@@ -67,10 +81,13 @@ func (l *Ladder[O]) Start(o O) {
 	l.climb(o, c)
 }
 
-// climb moves an owner on for as long as the rung it stands on is settled.
+// climb moves an owner on for as long as the rung it stands on has what it
+// needs: on the way up what was added there, on the way down also that what was
+// dropped has gone. So what takes its time to go (a virtual server whose
+// connections have not ended) keeps nothing new waiting.
 func (l *Ladder[O]) climb(o O, c *climber) {
 	top := len(l.rungs) - 1
-	for l.rungs[c.at].settled(o) {
+	for l.rungs[c.at].added(o) && (!c.down || l.rungs[c.at].cleared(o)) {
 		switch {
 		case o != l.base && !l.based:
 			return
@@ -79,6 +96,9 @@ func (l *Ladder[O]) climb(o O, c *climber) {
 			l.rungs[c.at].hold(o)
 		case !c.down:
 			c.down = true
+			for _, r := range l.rungs[:top] {
+				r.ease(o)
+			}
 			l.rungs[top].done(o)
 		case c.at > 0:
 			c.at--
@@ -108,7 +128,7 @@ func (l *Ladder[O]) arrive(o O) {
 func (l *Ladder[O]) Settled(rung int, done []reconcile.Settlement[O]) {
 	for _, s := range done {
 		if s.Owner == l.sweeper {
-			l.sweep(rung)
+			l.sweep(rung, s.Leaving)
 			continue
 		}
 		l.rungs[rung].note(s)
@@ -118,29 +138,42 @@ func (l *Ladder[O]) Settled(rung int, done []reconcile.Settlement[O]) {
 	}
 }
 
-// Sync allows the deletion of what nobody wants: to be called once, when every
-// owner has been started with what it wants. It goes from the top down, a rung
-// when the loop above has gone through its own, so that what a former run left
-// behind goes in order too, and what cannot be deleted holds up nothing else.
+// Sync allows deletions: to be called once, when every owner has been started
+// with what it wants. What owners let go has its order by their climbing. What
+// no owner ever wanted, because a former run left it behind, goes from the top
+// down, a rung when the loop above has gone through its own: what cannot be
+// deleted, or takes its time, holds up nothing else.
 //
 // But the lowest rung is what says whose the rest is (package nodeport's sets
-// name our virtual servers) and what guards it: it waits until nothing is left
-// above.
-func (l *Ladder[O]) Sync() { l.rungs[len(l.rungs)-1].sync(l.sweeper) }
+// name our virtual servers) and what guards it: there it waits until nothing
+// of the kind is left above.
+func (l *Ladder[O]) Sync() {
+	for _, r := range l.rungs {
+		r.sync()
+	}
+	l.rungs[len(l.rungs)-1].sweep(l.sweeper)
+}
 
-// sweep goes on with the deletion of what nobody wants.
-func (l *Ladder[O]) sweep(rung int) {
-	l.swept[rung]++
-	if rung > 0 && l.swept[rung] == 1 {
-		if rung > 1 {
-			l.rungs[rung-1].sync(l.sweeper)
-		}
-		l.rungs[rung].sweep(l.sweeper)
-		return
+// sweep goes on with the deletion of what no owner ever wanted.
+func (l *Ladder[O]) sweep(rung int, leaving bool) {
+	first := l.swept[rung] == untouched
+	l.swept[rung] = tried
+	if !leaving {
+		l.swept[rung] = swept
 	}
-	if rung > 0 && slices.Min(l.swept[1:]) > 1 {
-		l.rungs[0].sync(l.sweeper)
+	if first && rung > 1 {
+		l.rungs[rung-1].sweep(l.sweeper)
 	}
+	if rung > 0 && slices.Min(l.swept[1:]) == swept {
+		l.rungs[0].sweep(l.sweeper)
+	}
+}
+
+// Up reports whether all that an owner added has come true on every rung. What
+// it dropped may still be on its way out.
+func (l *Ladder[O]) Up(o O) bool {
+	c := l.climbers[o]
+	return c == nil || c.down
 }
 
 // Climbing counts the owners that have not arrived.

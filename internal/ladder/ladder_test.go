@@ -106,7 +106,7 @@ func newWorld(t *testing.T, present ...string) *world {
 			},
 		})
 		w.loops[i] = l
-		w.rungs[i] = NewTable(l, gateOf)
+		w.rungs[i] = NewTable(l, gateOf, nil)
 		loops.Go(func() { l.Run(ctx) })
 	}
 	w.ladder = New("base", "sweeper", Rung[string](w.rungs[0]), w.rungs[1], w.rungs[2])
@@ -136,7 +136,7 @@ func (w *world) want(owner string, keys ...string) {
 				wish[k] = spec
 			}
 		}
-		r.Set(owner, wish)
+		r.Set(owner, wish, nil)
 	}
 	w.ladder.Start(owner)
 }
@@ -235,7 +235,7 @@ func TestNobodyClimbsBeforeTheBase(t *testing.T) {
 			}
 			return nil
 		}
-		w.rungs[0].Set("base", map[string]string{"rules": "v"})
+		w.rungs[0].Set("base", map[string]string{"rules": "v"}, nil)
 		w.ladder.Start("base")
 		w.want("o", "web")
 		w.quiet()

@@ -108,7 +108,8 @@ type Service struct {
 	// Ranges of one family close the addresses of the other.
 	SourceRanges []netip.Prefix
 	// Drain bounds how long a leaving endpoint keeps its established
-	// connections; 0: the node's default.
+	// connections; 0: the node's default. A nanosecond is shorter than any
+	// wait: connections are not waited for.
 	Drain time.Duration
 	// Urgent Services are programmed before all others when a node starts:
 	// the API server's and the cluster's DNS, which the rest depends on.

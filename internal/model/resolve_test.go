@@ -170,7 +170,7 @@ func TestFrontends(t *testing.T) {
 				s.ExternalIPs = addrs("203.0.113.1", "203.0.113.2")
 				s.LoadBalancerIPs = addrs("203.0.113.2", "203.0.113.3")
 			},
-			[]string{"ClusterIP TCP 10.96.0.1:80", "ExternalIP TCP 203.0.113.1:80", "ExternalIP TCP 203.0.113.2:80",
+			[]string{"ClusterIP TCP 10.96.0.1:80", "ExternalIP TCP 203.0.113.1:80", "LoadBalancer TCP 203.0.113.2:80",
 				"LoadBalancer TCP 203.0.113.3:80"}},
 		"an external IP of a family the Service has not": {
 			func(s *Service) { s.ExternalIPs = addrs("2001:db8::1") },
@@ -216,9 +216,9 @@ func TestContestedFrontend(t *testing.T) {
 		if got := text(Resolve(s, old.Name)); strings.Contains(got, "!") || !strings.Contains(got, "ExternalIP") {
 			t.Errorf("the older has\n%s", got)
 		}
-		s.TakeDirty()
+		s.TakeDirty(nil)
 		s.Apply(Event{Delete: ServiceKey{old.Name}})
-		if dirty := s.TakeDirty(); !slices.Contains(dirty, young.Name) {
+		if dirty := s.TakeDirty(nil); !slices.Contains(dirty, young.Name) {
 			t.Errorf("the rival is not looked at again when the winner goes: dirty %v", dirty)
 		}
 		if got := text(Resolve(s, young.Name)); !strings.Contains(got, "ExternalIP") || strings.Contains(got, "!") {
@@ -234,7 +234,7 @@ func TestOneChangeDirtiesOnlyItsService(t *testing.T) {
 			s.ClusterIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 1, byte(i)})}
 		})})
 	}
-	s.TakeDirty()
+	s.TakeDirty(nil)
 	for name, c := range map[string]struct {
 		event Event
 		want  []Name
@@ -244,16 +244,16 @@ func TestOneChangeDirtiesOnlyItsService(t *testing.T) {
 		"another node's label": {Event{Put: Node{Name: "node1", Labels: map[string]string{"a": "b"}, Addrs: addrs("192.168.10.11")}}, nil},
 	} {
 		s.Apply(c.event)
-		if got := s.TakeDirty(); !slices.Equal(got, c.want) {
+		if got := s.TakeDirty(nil); !slices.Equal(got, c.want) {
 			t.Errorf("%s: dirty %v, want %v", name, got, c.want)
 		}
 	}
 	s.Apply(Event{Put: slice("x", "s8", ep("10.1.0.1", "node1", "rs"))})
-	if got := s.TakeDirty(); len(got) != 2 {
+	if got := s.TakeDirty(nil); len(got) != 2 {
 		t.Errorf("a slice that changed hands: dirty %v, want both Services", got)
 	}
 	s.Apply(Event{Put: Node{Name: "node1", Addrs: addrs("192.168.10.12")}})
-	if got := len(s.TakeDirty()); got != 100 {
+	if got := len(s.TakeDirty(nil)); got != 100 {
 		t.Errorf("the node's address changed: %d Services dirty, want all", got)
 	}
 }
@@ -295,6 +295,8 @@ func randomEvent(rnd *rand.Rand) (key string, e Event) {
 			s.ClusterIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(i)})}
 			s.ExternalIPs = []netip.Addr{netip.AddrFrom4([4]byte{203, 0, 113, byte(rnd.IntN(3))})}
 			s.Ports[0].NodePort = uint16(30000 + rnd.IntN(3))
+			s.ExternalLocal, s.InternalLocal = rnd.IntN(2) == 0, rnd.IntN(2) == 0
+			s.HealthPort = uint16(rnd.IntN(2) * 31000)
 		})
 		if gone {
 			return "svc" + svc.Name.Name, Event{Delete: ServiceKey{svc.Name}}
@@ -303,6 +305,9 @@ func randomEvent(rnd *rand.Rand) (key string, e Event) {
 	case 1:
 		sl := slice(fmt.Sprint("x", i), fmt.Sprint("s", rnd.IntN(4)),
 			ep(fmt.Sprint("10.1.0.", rnd.IntN(4)), fmt.Sprint("node", rnd.IntN(2)), []string{"rs", "st", ""}[rnd.IntN(3)]))
+		if rnd.IntN(2) == 0 {
+			sl.Endpoints[0].ForZones = []string{fmt.Sprint("zone", rnd.IntN(2))}
+		}
 		if gone {
 			return "slice" + sl.Name.Name, Event{Delete: EndpointSliceKey{sl.Name}}
 		}
@@ -312,6 +317,9 @@ func randomEvent(rnd *rand.Rand) (key string, e Event) {
 		if gone {
 			return name, Event{Delete: NodeKey{name}}
 		}
-		return name, Event{Put: Node{Name: name, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{203, 0, 113, byte(rnd.IntN(5))})}}}
+		return name, Event{Put: Node{
+			Name: name, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{203, 0, 113, byte(rnd.IntN(5))})},
+			Labels: map[string]string{zoneLabel: fmt.Sprint("zone", rnd.IntN(2))},
+		}}
 	}
 }

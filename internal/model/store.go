@@ -3,6 +3,7 @@ package model
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // StoreOptions are what a Store has to know of the node it serves.
@@ -13,6 +14,11 @@ type StoreOptions struct {
 	// NodePorts chooses which of the node's addresses serve NodePorts; nil:
 	// all that it is given. See package nodeport.
 	NodePorts func([]netip.Addr) []netip.Addr
+	// ExternalIPs are the ranges that spec.externalIPs may name; nil: all.
+	ExternalIPs []netip.Prefix
+	// NodeObjects says that the sources tell of every Node: one that is not
+	// told of is not there. Otherwise a Node that was never told of may be.
+	NodeObjects bool
 }
 
 // Store holds the facts, and which Services a change of facts touched. It has
@@ -32,8 +38,10 @@ type Store struct {
 	claimants map[FrontendKey][]Name
 	claims    map[Name][]FrontendKey
 
-	here  nodeFacts
-	dirty map[Name]struct{}
+	here     nodeFacts
+	nodeGone bool // this node's Node was there once
+	triggers map[part][]time.Time
+	dirty    map[Name]struct{}
 }
 
 // nodeFacts is what Resolve reads of nodes and addresses, derived once per
@@ -41,8 +49,13 @@ type Store struct {
 type nodeFacts struct {
 	source    [2]netip.Addr           // by family: what the host talks from
 	nodePorts []netip.Addr            // addresses that serve NodePorts
-	taken     map[netip.Addr]struct{} // addresses of nodes: never a VIP
+	health    []netip.Addr            // and those of them that are on this host
+	taken     map[netip.Addr]struct{} // addresses of nodes and the API server: never a VIP
+	zone      string                  // of this node; "" when unknown
 }
+
+// zoneLabel is the Node label that hints of zones are compared with.
+const zoneLabel = "topology.kubernetes.io/zone"
 
 // NewStore makes an empty store.
 func NewStore(opts StoreOptions) *Store {
@@ -57,6 +70,7 @@ func NewStore(opts StoreOptions) *Store {
 		nodes:     map[string]Node{},
 		claimants: map[FrontendKey][]Name{},
 		claims:    map[Name][]FrontendKey{},
+		triggers:  map[part][]time.Time{},
 		dirty:     map[Name]struct{}{},
 	}
 }
@@ -85,25 +99,69 @@ func (s *Store) Apply(e Event) {
 		s.dropSlice(gone.Name)
 	case NodeKey:
 		delete(s.nodes, gone.Name)
+		s.nodeGone = s.nodeGone || gone.Name == s.opts.NodeName
 		s.deriveNode()
 	}
 }
 
-// TakeDirty returns the Services touched since the last call, in no order.
-// One that no longer exists resolves to an empty View.
-func (s *Store) TakeDirty() []Name {
+// TakeDirty returns the Services touched since the last call that are wanted
+// now, in no order; nil: all. The others stay for another call. One that no
+// longer exists resolves to an empty View.
+func (s *Store) TakeDirty(now func(Name) bool) []Name {
 	names := make([]Name, 0, len(s.dirty))
 	for n := range s.dirty {
-		names = append(names, n)
+		if now == nil || now(n) {
+			names = append(names, n)
+		}
 	}
-	if len(names) > 0 {
-		s.dirty = map[Name]struct{}{}
+	switch {
+	case len(names) == len(s.dirty) && len(names) > 0:
+		s.dirty = map[Name]struct{}{} // one that was large is slow to range over
+	default:
+		for _, n := range names {
+			delete(s.dirty, n)
+		}
 	}
 	return names
 }
 
+// part is one family of a Service.
+type part struct {
+	name   Name
+	family Family
+}
+
+// TakeTriggers returns when the changes happened that the EndpointSlices of one
+// family of a Service told of since the last call, as far as they say so.
+func (s *Store) TakeTriggers(name Name, f Family) []time.Time {
+	times := s.triggers[part{name, f}]
+	delete(s.triggers, part{name, f})
+	return times
+}
+
+// Urgent reports whether a Service is to be programmed before others.
+func (s *Store) Urgent(name Name) bool { return s.services[name].Urgent }
+
+// PodCIDRs are where this node's pods are, as its Node says.
+func (s *Store) PodCIDRs() []netip.Prefix { return s.nodes[s.opts.NodeName].PodCIDRs }
+
+// Leaving says why load balancers are to use this node no more; "" when they
+// may (KEP-3836).
+func (s *Store) Leaving() string {
+	own, there := s.nodes[s.opts.NodeName]
+	if !there && (s.opts.NodeObjects || s.nodeGone) {
+		return "there is no Node " + s.opts.NodeName
+	}
+	return own.Leaving
+}
+
 func (s *Store) putSlice(slice EndpointSlice) {
 	service := Name{slice.Name.Namespace, slice.Service}
+	was := s.slices[service][slice.Name]
+	if !slice.Triggered.IsZero() && !slice.Triggered.Equal(was.Triggered) {
+		k := part{service, slice.Family}
+		s.triggers[k] = append(s.triggers[k], slice.Triggered)
+	}
 	if was, known := s.owner[slice.Name]; known && was != service {
 		s.dropSlice(slice.Name)
 	}
@@ -113,6 +171,7 @@ func (s *Store) putSlice(slice EndpointSlice) {
 	s.slices[service][slice.Name] = slice
 	s.owner[slice.Name] = service
 	s.dirty[service] = struct{}{}
+	s.deriveAfter(service)
 }
 
 func (s *Store) dropSlice(name Name) {
@@ -126,6 +185,18 @@ func (s *Store) dropSlice(name Name) {
 		delete(s.slices, service)
 	}
 	s.dirty[service] = struct{}{}
+	s.deriveAfter(service)
+}
+
+// apiServer is the Service whose endpoints are the API server's addresses.
+func apiServer() Name { return Name{"default", "kubernetes"} }
+
+// deriveAfter follows a change of a Service's endpoints, if the node's facts
+// depend on them.
+func (s *Store) deriveAfter(service Name) {
+	if service == apiServer() {
+		s.deriveNode()
+	}
 }
 
 // claim brings up to date which frontends a Service wants, and marks it and
@@ -144,7 +215,14 @@ func (s *Store) claim(name Name) {
 	frontends, _ := s.frontends(svc)
 	for _, f := range frontends {
 		s.claims[name] = append(s.claims[name], f.FrontendKey)
-		s.setClaimants(f.FrontendKey, append(slices.Clone(s.claimants[f.FrontendKey]), name))
+	}
+	for _, h := range s.health(svc) {
+		if !slices.Contains(s.claims[name], h.key()) {
+			s.claims[name] = append(s.claims[name], h.key())
+		}
+	}
+	for _, f := range s.claims[name] {
+		s.setClaimants(f, append(slices.Clone(s.claimants[f]), name))
 	}
 }
 
@@ -185,6 +263,12 @@ func (s *Store) deriveNode() {
 	for _, a := range s.addrs {
 		next.taken[a] = struct{}{}
 	}
+	for _, slice := range s.slices[apiServer()] {
+		for _, e := range slice.Endpoints {
+			next.taken[e.Addr] = struct{}{}
+		}
+	}
+	next.zone = own.Labels[zoneLabel]
 	candidates := slices.Concat(own.Addrs, s.addrs)
 	for _, a := range candidates {
 		at := &next.source[familyIndex(FamilyOf(a))]
@@ -193,6 +277,11 @@ func (s *Store) deriveNode() {
 		}
 	}
 	next.nodePorts = s.opts.NodePorts(dedup(candidates))
+	for _, a := range next.nodePorts {
+		if len(s.addrs) == 0 || slices.Contains(s.addrs, a) {
+			next.health = append(next.health, a)
+		}
+	}
 	if next.equal(s.here) {
 		return
 	}
@@ -203,7 +292,7 @@ func (s *Store) deriveNode() {
 }
 
 func (n nodeFacts) equal(o nodeFacts) bool {
-	if n.source != o.source || !slices.Equal(n.nodePorts, o.nodePorts) || len(n.taken) != len(o.taken) {
+	if n.zone != o.zone || n.source != o.source || !slices.Equal(n.nodePorts, o.nodePorts) || !slices.Equal(n.health, o.health) || len(n.taken) != len(o.taken) {
 		return false
 	}
 	for a := range n.taken {

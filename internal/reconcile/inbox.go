@@ -14,8 +14,9 @@ type Claim[K, V comparable] struct {
 	// Under are keys that are put if their gate (Options.GateOf) is present
 	// when the claim is taken in, and else kept; the gates among them are kept.
 	Under map[K]V
-	// Sweep has the Settlement wait until all is gone that nobody wanted when
-	// the claim was taken in.
+	// Sweep allows the deletion of orphans (see Loop.Synced), and has the
+	// Settlement wait until all is gone that nobody wanted when the claim was
+	// taken in.
 	Sweep bool
 }
 
@@ -23,6 +24,10 @@ type Claim[K, V comparable] struct {
 type Settlement[O comparable] struct {
 	Owner   O
 	Version uint64
+	// Leaving: what the claim puts is there, but what it or an earlier one let
+	// go is so too, for the time being. Another settlement follows when it has
+	// gone.
+	Leaving bool
 }
 
 // inbox is the one place where other goroutines reach a loop. It never blocks

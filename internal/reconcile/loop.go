@@ -25,6 +25,9 @@ type Options[O, K comparable] struct {
 	// A Settlement waits for gates only: the keys that are their own. Nil:
 	// every key is.
 	GateOf func(K) K
+	// Free exempts orphans from waiting for a Sweep, given which keys are put by
+	// anyone. Nil: none is exempt.
+	Free func(k K, wished func(K) bool) bool
 	// Settled is told which claims have come true. It is called from the
 	// loop's goroutine and must not block.
 	Settled func([]Settlement[O])
@@ -34,7 +37,12 @@ type Options[O, K comparable] struct {
 	// MinBackoff and MaxBackoff bound the wait before a failed key is tried
 	// again; 0 means 250 ms and 30 s.
 	MinBackoff, MaxBackoff time.Duration
-	Log                    *slog.Logger // nil: discarded
+	// Applied is told how long each batch took, and Failed of each key that
+	// could not be written and each listing that failed. They are called from
+	// the loop's goroutine and must not block.
+	Applied func(time.Duration)
+	Failed  func(error)
+	Log     *slog.Logger // nil: discarded
 }
 
 // Loop is one table's reconcile loop.
@@ -48,6 +56,7 @@ type Loop[O, K, V comparable] struct {
 	tracker  *delta.Tracker[O, K, V]
 	synced   bool
 	waiting  map[O]waiting[K]
+	orphans  map[K]struct{} // nobody wanted them when all was told, and nobody does
 	failing  map[K]failure
 	deferred map[K]time.Time // deletions under way, and when to ask again
 	listing  failure         // of the whole table; err == nil: none
@@ -59,6 +68,7 @@ type Loop[O, K, V comparable] struct {
 type waiting[K comparable] struct {
 	version uint64
 	keys    []K
+	leaving bool // it has been told that only what goes is still waited for
 }
 
 // NewLoop makes a loop over a target. It does nothing before Run.
@@ -77,6 +87,15 @@ func NewLoop[O, K, V comparable](target Target[K, V], opts Options[O, K]) *Loop[
 	}
 	if opts.Settled == nil {
 		opts.Settled = func([]Settlement[O]) {}
+	}
+	if opts.Free == nil {
+		opts.Free = func(K, func(K) bool) bool { return false }
+	}
+	if opts.Applied == nil {
+		opts.Applied = func(time.Duration) {}
+	}
+	if opts.Failed == nil {
+		opts.Failed = func(error) {}
 	}
 	l := &Loop[O, K, V]{
 		opts:    opts,
@@ -97,7 +116,9 @@ func NewLoop[O, K, V comparable](target Target[K, V], opts Options[O, K]) *Loop[
 func (l *Loop[O, K, V]) Claim(owner O, c Claim[K, V]) { l.inbox.put(owner, c) }
 
 // Synced says that every source has told all it knows and its claims are made:
-// from now on what nobody wants is deleted.
+// from now on what owners let go is deleted. What is there without anybody
+// wanting it at that moment (orphans, of a former run) waits for a claim with
+// Sweep.
 func (l *Loop[O, K, V]) Synced() { l.inbox.sync() }
 
 // Status is the loop's state when it last changed.
@@ -180,6 +201,7 @@ func (l *Loop[O, K, V]) noteListing(ctx context.Context, err error) {
 		l.listing.since = time.Now()
 		l.opts.Log.Error("listing failed; the table stays as it is", "table", l.opts.Name, "err", err)
 	}
+	l.opts.Failed(err)
 	l.listing.err = err
 	l.listing.tries++
 }
@@ -187,12 +209,11 @@ func (l *Loop[O, K, V]) noteListing(ctx context.Context, err error) {
 // take turns what is in the inbox into claims on the tracker.
 func (l *Loop[O, K, V]) take() {
 	claims, synced := l.inbox.take()
-	l.synced = synced
 	for owner, c := range claims {
 		put, keep := l.resolve(c)
 		pending := l.tracker.Claim(owner, put, keep)
 		w := l.waiting[owner]
-		w.version = c.Version
+		w.version, w.leaving = c.Version, false
 		w.keys = l.await(w.keys, slices.Values(pending))
 		for _, k := range pending {
 			if f, failing := l.failing[k]; failing {
@@ -202,8 +223,19 @@ func (l *Loop[O, K, V]) take() {
 		}
 		l.waiting[owner] = w
 	}
+	if synced && !l.synced {
+		l.synced = true
+		l.orphans = maps.Collect(func(yield func(K, struct{}) bool) {
+			for k := range l.tracker.Dels() {
+				if !yield(k, struct{}{}) {
+					return
+				}
+			}
+		})
+	}
 	for owner, c := range claims {
 		if w := l.waiting[owner]; c.Sweep {
+			l.orphans = nil
 			w.keys = l.await(w.keys, l.tracker.Dels())
 			l.waiting[owner] = w
 		}
@@ -276,6 +308,7 @@ func (l *Loop[O, K, V]) apply(ctx context.Context) {
 	}
 	l.counters.Applies++
 	l.counters.LastApply, l.counters.LastApplyTook = now, now.Sub(began)
+	l.opts.Applied(l.counters.LastApplyTook)
 }
 
 func (l *Loop[O, K, V]) due(now time.Time) Change[K, V] {
@@ -291,6 +324,9 @@ func (l *Loop[O, K, V]) due(now time.Time) Change[K, V] {
 		return c
 	}
 	for k := range l.tracker.Dels() {
+		if _, orphan := l.orphans[k]; orphan && !l.opts.Free(k, l.wanted) {
+			continue
+		}
 		if !l.failing[k].next.After(now) && !l.deferred[k].After(now) {
 			c.Dels = append(c.Dels, k)
 		}
@@ -315,6 +351,7 @@ func (l *Loop[O, K, V]) written(k K, err error, now time.Time) bool {
 		l.tracker.DidPut(k, later.Spec)
 		return false
 	}
+	l.opts.Failed(err)
 	if !failing {
 		f.since = now
 		l.opts.Log.Error("write failed", "table", l.opts.Name, "key", k, "err", err)
@@ -348,6 +385,9 @@ func (l *Loop[O, K, V]) relist(ctx context.Context) {
 	}
 	l.busy()
 	err := l.observe(ctx, suspects)
+	if err != nil && ctx.Err() == nil {
+		l.opts.Failed(err)
+	}
 	for _, k := range suspects {
 		if err == nil && !l.tracker.Doubtful(k) {
 			continue
@@ -364,10 +404,15 @@ func (l *Loop[O, K, V]) relist(ctx context.Context) {
 
 // prune forgets the failures and deferments of keys that are as wanted now, and
 // known to be: nobody wants them any more, somebody wants them again, or they
-// had been written after all.
+// had been written after all. An orphan that somebody wants is none any more.
 func (l *Loop[O, K, V]) prune() {
+	for k := range l.orphans {
+		if l.wanted(k) || !l.tracker.Pending(k) {
+			delete(l.orphans, k)
+		}
+	}
 	for k := range l.deferred {
-		if _, wanted := l.tracker.Wanted(k); wanted || !l.tracker.Pending(k) {
+		if l.wanted(k) || !l.tracker.Pending(k) {
 			delete(l.deferred, k)
 		}
 	}
@@ -403,8 +448,7 @@ func (l *Loop[O, K, V]) untilRetry() (<-chan time.Time, func() bool) {
 // retriable reports whether a failing key may be listed and tried again at
 // all: a deletion has to wait for the sources.
 func (l *Loop[O, K, V]) retriable(k K) bool {
-	_, wanted := l.tracker.Wanted(k)
-	return wanted || l.synced || l.tracker.Doubtful(k)
+	return l.wanted(k) || l.synced || l.tracker.Doubtful(k)
 }
 
 // settle tells which waiting claims have come true.
@@ -412,10 +456,14 @@ func (l *Loop[O, K, V]) settle() {
 	var settled []Settlement[O]
 	for owner, w := range l.waiting {
 		w.keys = slices.DeleteFunc(w.keys, func(k K) bool { return !l.tracker.Pending(k) })
-		if len(w.keys) == 0 {
+		switch {
+		case len(w.keys) == 0:
 			settled = append(settled, Settlement[O]{Owner: owner, Version: w.version})
 			delete(l.waiting, owner)
 			continue
+		case !w.leaving && !slices.ContainsFunc(w.keys, l.wanted):
+			settled = append(settled, Settlement[O]{Owner: owner, Version: w.version, Leaving: true})
+			w.leaving = true
 		}
 		l.waiting[owner] = w
 	}
@@ -426,6 +474,11 @@ func (l *Loop[O, K, V]) settle() {
 		l.waiting = map[O]waiting[K]{} // one that was large is slow to range over
 	}
 	l.opts.Settled(settled)
+}
+
+func (l *Loop[O, K, V]) wanted(k K) bool {
+	_, wanted := l.tracker.Wanted(k)
+	return wanted
 }
 
 func (l *Loop[O, K, V]) untilAudit() time.Duration {

@@ -114,7 +114,7 @@ func TestStartAdoptsWhatIsThere(t *testing.T) {
 		target := newTable(map[int]string{1: "a", 2: "b"})
 		l := running(t, target, Options[string, int]{})
 		l.Claim("o", want(map[int]string{1: "a", 2: "b"}))
-		l.Synced()
+		sweep(l)
 		synctest.Wait()
 		if len(target.put)+len(target.del) != 0 {
 			t.Errorf("unchanged wishes wrote put %v, del %v", target.put, target.del)
@@ -129,7 +129,7 @@ func TestNothingIsDeletedBeforeSynced(t *testing.T) {
 		l.Claim("o", want(map[int]string{1: "a", 3: "c"}))
 		synctest.Wait()
 		target.equal(t, "before sync", map[int]string{1: "a", 2: "b", 3: "c"})
-		l.Synced()
+		sweep(l)
 		synctest.Wait()
 		target.equal(t, "after sync", map[int]string{1: "a", 3: "c"})
 	})
@@ -142,7 +142,7 @@ func TestNothingIsWrittenBeforeTheFirstListing(t *testing.T) {
 		target.listErr = func() error { return broken }
 		l := running(t, target, Options[string, int]{})
 		l.Claim("o", want(map[int]string{2: "b"}))
-		l.Synced()
+		sweep(l)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		target.equal(t, "while listing fails", map[int]string{1: "stale"})
@@ -213,7 +213,7 @@ func TestAuditRepairsAndCountsDrift(t *testing.T) {
 		target := newTable(nil)
 		l := running(t, target, Options[string, int]{Audit: 30 * time.Second})
 		l.Claim("o", want(map[int]string{1: "a", 2: "b"}))
-		l.Synced()
+		sweep(l)
 		synctest.Wait()
 		target.do(func() {
 			target.content[1] = "changed"
@@ -234,7 +234,7 @@ func TestTornAuditIsNoObservation(t *testing.T) {
 		target := newTable(nil)
 		l := running(t, target, Options[string, int]{Audit: 30 * time.Second})
 		l.Claim("o", want(map[int]string{1: "a", 2: "b"}))
-		l.Synced()
+		sweep(l)
 		synctest.Wait()
 		target.do(func() {
 			target.put = nil
@@ -277,7 +277,7 @@ func TestSettlementsComeWhenTheGatingKeysAreDone(t *testing.T) {
 		l.Synced()
 		synctest.Wait()
 		slices.SortFunc(settled, func(a, b Settlement[string]) int { return int(a.Version) - int(b.Version) })
-		if want := []Settlement[string]{{"good", 1}, {"ungated", 2}, {"keeper", 4}, {"stuck", 5}}; !slices.Equal(settled, want) {
+		if want := []Settlement[string]{{Owner: "good", Version: 1}, {Owner: "ungated", Version: 2}, {Owner: "keeper", Version: 4}, {Owner: "stuck", Version: 5, Leaving: true}, {Owner: "stuck", Version: 5}}; !slices.Equal(settled, want) {
 			t.Errorf("settled %v, want %v", settled, want)
 		}
 	})
@@ -304,13 +304,14 @@ func TestASettlementWaitsForWhatAnEarlierClaimLetGo(t *testing.T) {
 			l.Claim("o", Claim[int, string]{Version: uint64(version), Put: put})
 			synctest.Wait()
 		}
-		if want := []Settlement[string]{{"o", 0}}; !slices.Equal(settled, want) {
-			t.Errorf("settled %v while key 1 is still there, want %v", settled, want)
+		leaving := []Settlement[string]{{Owner: "o", Version: 0}, {Owner: "o", Version: 1, Leaving: true}, {Owner: "o", Version: 2, Leaving: true}}
+		if !slices.Equal(settled, leaving) {
+			t.Errorf("settled %v while key 1 is still there, want %v", settled, leaving)
 		}
 		target.do(func() { broken = nil })
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if want := []Settlement[string]{{"o", 0}, {"o", 2}}; !slices.Equal(settled, want) {
+		if want := append(leaving, Settlement[string]{Owner: "o", Version: 2}); !slices.Equal(settled, want) {
 			t.Errorf("settled %v, want %v", settled, want)
 		}
 	})
@@ -332,7 +333,7 @@ func TestDeferredDeletion(t *testing.T) {
 			return &Deferred[string]{Spec: "draining", After: time.Second}
 		}
 		l := running(t, target, Options[string, int]{Audit: 10 * time.Second})
-		l.Synced()
+		sweep(l)
 		l.Claim("o", want(map[int]string{1: "a", 2: "a"}))
 		synctest.Wait()
 		l.Claim("o", want(nil))
@@ -364,7 +365,7 @@ func TestIdleLoopWritesNothing(t *testing.T) {
 		target := newTable(nil)
 		l := running(t, target, Options[string, int]{Audit: time.Second})
 		l.Claim("o", want(map[int]string{1: "a"}))
-		l.Synced()
+		sweep(l)
 		synctest.Wait()
 		target.do(func() { target.put = nil })
 		time.Sleep(time.Hour)
@@ -416,7 +417,7 @@ func TestRandomHistoriesConverge(t *testing.T) {
 					t.Errorf("seed %d: %v deleted before sync", seed, target.del)
 				}
 			})
-			l.Synced()
+			sweep(l)
 			for range 40 {
 				claim()
 				if rnd.IntN(3) == 0 {
@@ -434,4 +435,41 @@ func TestRandomHistoriesConverge(t *testing.T) {
 			target.equal(t, "in the end", union)
 		})
 	}
+}
+
+// sweep allows all deletions.
+func sweep[V comparable](l *Loop[string, int, V]) {
+	l.Synced()
+	l.Claim("sweeper", Claim[int, V]{Sweep: true})
+}
+
+// TestOrphansWaitForTheSweep: what was there before anybody wanted it, and what
+// an owner let go, are deleted on different words; and an orphan that somebody
+// wants after all is none any more.
+func TestOrphansWaitForTheSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		target := newTable(map[int]string{1: "orphan", 2: "adopted", 3: "free", 4: "let go"})
+		var settled []Settlement[string]
+		l := running(t, target, Options[string, int]{
+			Settled: func(s []Settlement[string]) { settled = append(settled, s...) },
+			Free:    func(k int, wished func(int) bool) bool { return k == 3 && wished(5) },
+		})
+		l.Claim("o", Claim[int, string]{Version: 1, Put: map[int]string{4: "let go"}})
+		l.Synced()
+		synctest.Wait()
+		target.equal(t, "nobody wants 5", map[int]string{1: "orphan", 2: "adopted", 3: "free", 4: "let go"})
+		l.Claim("o", Claim[int, string]{Version: 2, Put: map[int]string{2: "adopted", 5: "new"}})
+		synctest.Wait()
+		target.equal(t, "4 is let go, 3 free", map[int]string{1: "orphan", 2: "adopted", 5: "new"})
+		l.Claim("o", Claim[int, string]{Version: 3})
+		synctest.Wait()
+		target.equal(t, "2 is an orphan no more", map[int]string{1: "orphan"})
+		settled = nil
+		l.Claim("sweeper", Claim[int, string]{Version: 4, Sweep: true})
+		synctest.Wait()
+		target.equal(t, "swept", nil)
+		if want := []Settlement[string]{{Owner: "sweeper", Version: 4}}; !slices.Equal(settled, want) {
+			t.Errorf("settled %v, want %v", settled, want)
+		}
+	})
 }

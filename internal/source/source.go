@@ -39,7 +39,7 @@ type Source interface {
 	// it runs (an API server that does not answer, a bad file) is retried
 	// and logged instead.
 	//
-	// A source is run once.
+	// A source is run once, and says Synced once whatever happens.
 	Run(ctx context.Context, sink Sink) error
 }
 

@@ -1,10 +1,85 @@
 // Package status serves what the loops publish: Prometheus metrics, health and
-// readiness, and a text table for people.
+// readiness, and text tables for people.
 //
-//	:10249 (loopback)  /metrics  /proxyMode  /state
+//	:10249 (loopback)  /metrics  /proxyMode  /healthz  /state  /connections
 //	:10256             /healthz  /livez      /readyz
 //
-// Everything is read from reconcile.Status snapshots. Health comes from the
-// state of the tables (what has failed to reach the kernel, and for how long),
-// never from a loop having gone round.
+// # Health
+//
+// It comes from the state of the kernel's tables (what has failed to reach the
+// kernel, and for how long), never from a loop having gone round, and never from
+// a table that others can block (Health.Tables).
+//
+//	           tables   node     for
+//	/healthz   judged   judged   load balancers: 503 takes this node out (KEP-3836)
+//	/livez     judged   -        who would restart the agent, which makes no node eligible
+//	/readyz    as wanted now     who waits for a start or a change
+//	10249's    -        -        who asks whether the process answers: "ok"
+//
+// # Metrics under kube-proxy's names
+//
+// Dashboards and alerts go on working; what a name means here is what it means
+// there, as near as tables that are written one change at a time allow. The
+// prefix is kubeproxy_, and f the label ip_family.
+//
+//	sync_proxy_rules_duration_seconds{f}          from a change of what one Service wants in a family
+//	                                              until all tables hold it, the wait behind others
+//	                                              included; there: one round for all Services
+//	sync_proxy_rules_last_queued_timestamp_seconds{f}
+//	                                              when such a change last happened
+//	sync_proxy_rules_last_timestamp_seconds{f}    when the judged tables last held all that was wanted:
+//	                                              now, or since when a change is missing; one value for
+//	                                              all families, whose keys are in the same tables; none
+//	                                              before a start is through. So it is old only when
+//	                                              something is wrong, as there, where every period is
+//	                                              a round
+//	network_programming_duration_seconds{f}       the same: from the time that endpoints changed at, by
+//	                                              their slice's annotation, until all tables hold it
+//	sync_proxy_rules_service_changes_total        the same
+//	sync_proxy_rules_service_changes_pending      the same: told of and not worked out yet; what is
+//	                                              worked out and not written is sluice_table_pending_keys
+//	sync_proxy_rules_endpoint_changes_total       the same
+//	sync_proxy_rules_endpoint_changes_pending     the same
+//	sync_proxy_rules_no_local_endpoints_total{f,traffic_policy}
+//	                                              the same, a gauge: Services (not their ports) whose
+//	                                              Local policy finds endpoints, but none here
+//	conntrack_reconciler_sync_duration_seconds    the same, without f: one reading covers all families
+//	conntrack_reconciler_deleted_entries_total    the same, without f
+//	proxy_healthz_total{code}                     the same
+//	proxy_livez_total{code}                       the same
+//
+// Left out, since the value could only be made up:
+//
+//	sync_full_proxy_rules_duration_seconds        there is one way to write, and it is the
+//	sync_partial_proxy_rules_duration_seconds     partial one
+//	sync_proxy_rules_iptables_total, _last        rules do not grow with Services: what does is
+//	                                              sluice_table_keys{table="netfilter"}
+//	sync_proxy_rules_iptables_restore_failures_total, _partial_restore_failures_total
+//	                                              sluice_kernel_errors_total{table="netfilter"}
+//	sync_proxy_rules_nftables_*, nftables_*       there is no nftables backend
+//	iptables_ct_state_invalid_dropped_packets_total, iptables_localhost_nodeports_accepted_packets_total
+//	                                              rules that are not made here
+//	kubernetes_build_info, kubernetes_feature_enabled
+//	                                              sluice_build_info; there are no feature gates
+//
+// process_* and go_* are there. rest_client_* is not.
+//
+// # Metrics of our own
+//
+// Each table, by the label table: sluice_table_keys, _pending_keys, _writes_total,
+// _failing_keys, _failing_since_seconds, _deferred_keys, _drift_total,
+// _applies_total, _audits_total, _last_apply_seconds, _last_apply_timestamp_seconds
+// and _apply_duration_seconds (a histogram of batches).
+//
+//	sluice_kernel_errors_total{table,errno}   keys that could not be written and listings that failed, by the
+//	                                          errno's name; "other": not the kernel's refusal
+//	sluice_kernel_commands_total{table}       netlink messages that write
+//	sluice_execs_total{table}                 programs run
+//	sluice_ipvs_virtual_servers               ours
+//	sluice_ipvs_destinations{state}           ours, serving or draining
+//	sluice_build_info{version}                1
+//
+// Connections per Service are not a metric (a series for each Service of each
+// node, and a read of the whole table for each scrape): /connections counts them
+// when asked.
 package status

@@ -4,18 +4,32 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"sluice.dev/sluice/internal/reconcile"
 )
 
-// Health judges the loops.
+// Health judges the loops of the kernel's tables, and knows whether the node is
+// to be used at all.
 type Health struct {
-	// Loops are the tables' loops; read at every request.
+	// Loops are all loops; read at every request.
 	Loops func() []reconcile.Status
+	// Tables names the loops that are judged: those of the kernel's tables,
+	// without which no Service is served. A loop that others can keep from its
+	// work, as a process on a Service's health-check port can, must not be
+	// among them: it would take the node away from every Service. A name
+	// without a loop makes the node unhealthy. Nil: all loops are judged.
+	Tables []string
 	// Limit is how long a wanted change may fail to reach the kernel, or a
 	// kernel call take, before the node is unhealthy.
 	Limit time.Duration
+	// Node says why load balancers are to use this node no more (KEP-3836):
+	// it is being deleted, or marked to be. "": they may. It must not block.
+	// Nil: they may.
+	Node func() string
+	// Meter counts the answers; nil: nobody does.
+	Meter *Meter
 }
 
 // Report is the JSON body of /healthz and /livez. Field names are kube-proxy's
@@ -23,25 +37,68 @@ type Health struct {
 type Report struct {
 	LastUpdated time.Time `json:"lastUpdated"` // now when healthy, else when it began to fail
 	CurrentTime time.Time `json:"currentTime"`
-	Healthy     bool      `json:"healthy"`
-	Reasons     []string  `json:"reasons,omitempty"`
+	// NodeEligible says whether load balancers may use the node; only in
+	// /healthz.
+	NodeEligible *bool `json:"nodeEligible,omitempty"`
+	// Healthy speaks of the tables alone, as kube-proxy's does: a healthy
+	// node may be ineligible.
+	Healthy bool                   `json:"healthy"`
+	Status  map[string]TableReport `json:"status"` // by table, where kube-proxy's is by family
+	Reasons []string               `json:"reasons,omitempty"`
 }
 
-// Check is the verdict at one moment.
+// TableReport is one table's part of a Report.
+type TableReport struct {
+	LastUpdated time.Time `json:"lastUpdated"`
+	Healthy     bool      `json:"healthy"`
+}
+
+// Check is the verdict on the tables at one moment.
 func (h Health) Check(now time.Time) Report {
-	r := Report{LastUpdated: now, CurrentTime: now, Healthy: true}
-	for _, s := range h.Loops() {
+	r := Report{LastUpdated: now, CurrentTime: now, Healthy: true, Status: map[string]TableReport{}}
+	loops, missing := h.judged()
+	for _, s := range loops {
 		since, reason := ailing(s)
 		if since.IsZero() || now.Sub(since) <= h.Limit {
+			r.Status[s.Name] = TableReport{LastUpdated: now, Healthy: true}
 			continue
 		}
-		r.Healthy = false
-		r.Reasons = append(r.Reasons, fmt.Sprintf("%s: %s, for %v", s.Name, reason, now.Sub(since).Round(time.Second)))
+		r.Status[s.Name] = TableReport{LastUpdated: since}
+		r.fail(fmt.Sprintf("%s: %s, for %v", s.Name, reason, now.Sub(since).Round(time.Second)))
 		if since.Before(r.LastUpdated) {
 			r.LastUpdated = since
 		}
 	}
+	for _, name := range missing {
+		r.fail(name + ": no such table")
+	}
 	return r
+}
+
+func (r *Report) fail(reason string) {
+	r.Healthy = false
+	r.Reasons = append(r.Reasons, reason)
+}
+
+// Healthy reports whether the tables are as wanted, or have not been otherwise
+// for long. The node's eligibility is no part of it.
+func (h Health) Healthy(now time.Time) bool { return h.Check(now).Healthy }
+
+// judged are the loops that count, and names that no loop has.
+func (h Health) judged() (loops []reconcile.Status, missing []string) {
+	all := h.Loops()
+	if h.Tables == nil {
+		return all, nil
+	}
+	for _, name := range h.Tables {
+		i := slices.IndexFunc(all, func(s reconcile.Status) bool { return s.Name == name })
+		if i < 0 {
+			missing = append(missing, name)
+			continue
+		}
+		loops = append(loops, all[i])
+	}
+	return loops, missing
 }
 
 // ailing says since when and why a loop does not do its work; the zero time
@@ -55,6 +112,26 @@ func ailing(s reconcile.Status) (since time.Time, reason string) {
 		since, reason = s.BusySince, "a kernel call has not returned"
 	}
 	return since, reason
+}
+
+// asWanted is the last moment at which the judged tables held all that was
+// wanted: now, or when the oldest change that is missing began to be; the zero
+// time before they ever did.
+func (h Health) asWanted(now time.Time) time.Time {
+	loops, missing := h.judged()
+	if len(missing) > 0 {
+		return time.Time{}
+	}
+	last := now
+	for _, s := range loops {
+		if !s.Listed || !s.Synced {
+			return time.Time{}
+		}
+		if since, _ := ailing(s); !since.IsZero() && since.Before(last) {
+			last = since
+		}
+	}
+	return last
 }
 
 // Ready reports whether every table holds what is wanted, all sources told.
@@ -72,18 +149,45 @@ func Ready(loops []reconcile.Status) (ready bool, reason string) {
 	return true, ""
 }
 
+// serveHealth is for load balancers: tables and node.
 func (h Health) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	report := h.Check(time.Now())
+	why := ""
+	if h.Node != nil {
+		why = h.Node()
+	}
+	eligible := why == ""
+	report.NodeEligible = &eligible
+	if !eligible {
+		report.Reasons = append(report.Reasons, "node: "+why)
+	}
+	h.write(w, "healthz", report.Healthy && eligible, report)
+}
+
+// serveLive is for who would restart the agent, which makes no node eligible.
+func (h Health) serveLive(w http.ResponseWriter, _ *http.Request) {
+	report := h.Check(time.Now())
+	h.write(w, "livez", report.Healthy, report)
+}
+
+func (h Health) write(w http.ResponseWriter, probe string, good bool, r Report) {
+	code := http.StatusOK
+	if !good {
+		code = http.StatusServiceUnavailable
+	}
+	h.Meter.probed(probe, code)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if !report.Healthy {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-	_ = json.NewEncoder(w).Encode(report) // the client went away: nobody to tell
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(r) // the client went away: nobody to tell
 }
 
 func (h Health) serveReady(w http.ResponseWriter, _ *http.Request) {
-	ready, reason := Ready(h.Loops())
+	loops, missing := h.judged()
+	ready, reason := Ready(loops)
+	if len(missing) > 0 {
+		ready, reason = false, missing[0]+": no such table"
+	}
 	if !ready {
 		http.Error(w, reason, http.StatusServiceUnavailable)
 		return
@@ -95,7 +199,7 @@ func (h Health) serveReady(w http.ResponseWriter, _ *http.Request) {
 func HealthHandler(h Health) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", h.serveHealth)
-	mux.HandleFunc("GET /livez", h.serveHealth)
+	mux.HandleFunc("GET /livez", h.serveLive)
 	mux.HandleFunc("GET /readyz", h.serveReady)
 	return mux
 }

@@ -45,42 +45,45 @@ func Wanted(ipv6 bool) []Setting {
 	return settings
 }
 
-// Apply brings the settings about below root ("/proc/sys"), and returns one
-// error for each that is not as wanted afterwards, naming it. A setting that
-// already has its value is not written.
-func Apply(root string, settings []Setting) []error {
-	var errs []error
+// Apply brings the settings about below root ("/proc/sys"). It returns how many
+// it had to write, and one error for each that is not as wanted afterwards,
+// naming it. A setting that already has its value is not written.
+func Apply(root string, settings []Setting) (written int, errs []error) {
 	for _, s := range settings {
-		if err := apply(root, s); err != nil {
+		wrote, err := apply(root, s)
+		if wrote {
+			written++
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("sysctl %s=%s: %w (%s)", strings.ReplaceAll(s.Path, "/", "."), s.Value, err, s.Why))
 		}
 	}
-	return errs
+	return written, errs
 }
 
-func apply(root string, s Setting) error {
+func apply(root string, s Setting) (wrote bool, err error) {
 	path := filepath.Join(root, s.Path)
 	was, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return errors.New("this kernel does not have it; is the module loaded?")
+		return false, errors.New("this kernel does not have it; is the module loaded?")
 	}
 	if err != nil || was == s.Value {
-		return err
+		return false, err
 	}
 	if s.VerifyOnly {
-		return fmt.Errorf("it is %s", was)
+		return false, fmt.Errorf("it is %s", was)
 	}
 	if err := os.WriteFile(path, []byte(s.Value), 0o644); err != nil {
-		return fmt.Errorf("it is %s and cannot be set: %w", was, err)
+		return false, fmt.Errorf("it is %s and cannot be set: %w", was, err)
 	}
 	now, err := read(path)
 	if err != nil {
-		return fmt.Errorf("set, but cannot be read back: %w", err)
+		return true, fmt.Errorf("set, but cannot be read back: %w", err)
 	}
 	if now != s.Value {
-		return fmt.Errorf("set, but reads back as %s", now)
+		return true, fmt.Errorf("set, but reads back as %s", now)
 	}
-	return nil
+	return true, nil
 }
 
 func read(path string) (string, error) {

@@ -1,10 +1,14 @@
 package sysctl
 
 import (
+	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestEachFailureIsNamed(t *testing.T) {
@@ -27,7 +31,7 @@ func TestEachFailureIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	errs := Apply(root, []Setting{
+	written, errs := Apply(root, []Setting{
 		{Path: "a/right", Value: "1"},
 		{Path: "a/wrong", Value: "1"},
 		{Path: "a/others", Value: "1", VerifyOnly: true, Why: "nothing works"},
@@ -44,6 +48,9 @@ func TestEachFailureIsNamed(t *testing.T) {
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("errors\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if written != 1 {
+		t.Errorf("%d settings written, want the one that was wrong", written)
 	}
 	if v, _ := read(wrong); v != "1" {
 		t.Errorf("a/wrong is %q, want it set", v)
@@ -62,4 +69,39 @@ func TestWantedNamesAReasonForEach(t *testing.T) {
 	if len(Wanted(false)) >= len(Wanted(true)) {
 		t.Error("a node without IPv6 has no IPv6 setting to verify")
 	}
+}
+
+func TestKeeperPutsRightWhatOthersChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := t.TempDir()
+		path := filepath.Join(root, "on")
+		set := func(value string) {
+			if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set("0")
+		var log strings.Builder
+		k := NewKeeper(root, []Setting{{Path: "on", Value: "1"}, {Path: "gone", Value: "1"}},
+			time.Minute, slog.New(slog.NewTextHandler(&log, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go k.Run(ctx)
+		expect := func(when string, drift uint64) {
+			t.Helper()
+			synctest.Wait()
+			if v, _ := read(path); v != "1" || k.Drift() != drift {
+				t.Errorf("%s: it is %q with drift %d, want 1 and %d", when, v, k.Drift(), drift)
+			}
+		}
+		expect("at the start, which is no drift", 0)
+		time.Sleep(time.Minute)
+		expect("after a round without a change", 0)
+		set("0")
+		time.Sleep(time.Minute)
+		expect("after a round with one", 1)
+		if n := strings.Count(log.String(), "kernel setting is not as needed"); n != 1 {
+			t.Errorf("what stays wrong was said %d times, want once:\n%s", n, &log)
+		}
+	})
 }

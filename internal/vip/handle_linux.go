@@ -308,3 +308,16 @@ func (d *Device) beginRoute(b *nlbatch.Batch, typ, flags uint16, a netip.Addr) {
 		b.U32(unix.RTA_PRIORITY, metric6)
 	}
 }
+
+// Local says whether packets to an address are delivered on this node, be it
+// by us or because the address is the node's own.
+func Local(_ context.Context, addr netip.Addr) (bool, error) {
+	routes, err := netlink.RouteGet(addr.AsSlice())
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up the route to %s: %w", addr, err)
+	}
+	return len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL, nil
+}

@@ -95,6 +95,7 @@ func (k *Kernel) destination(c ipvs.Command) error {
 		return syscall.EINVAL
 	case c.Op == ipvs.Delete:
 		delete(s.dests, a)
+		delete(s.conns, a)
 		return nil
 	}
 	spec.Forward &= 7

@@ -4,11 +4,16 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"sluice.dev/sluice/internal/model"
 )
+
+// LeavingTaint is how the cluster autoscaler marks a node that it is about to
+// delete, whatever the taint's effect.
+const LeavingTaint = "ToBeDeletedByClusterAutoscaler"
 
 // Node is a Node as the proxy reads it. ok is always true; it is there so that
 // all conversions look alike.
@@ -19,6 +24,7 @@ func Node(n *corev1.Node) (node model.Node, ok bool, problems []model.Problem) {
 		Labels:   maps.Clone(n.Labels),
 		Addrs:    nodeAddrs(n, r),
 		PodCIDRs: podCIDRs(n, r),
+		Leaving:  leaving(n),
 	}, true, r.list()
 }
 
@@ -48,4 +54,16 @@ func podCIDRs(n *corev1.Node, r *report) []netip.Prefix {
 		given = []string{n.Spec.PodCIDR}
 	}
 	return prefixes(given, "spec.podCIDRs", InvalidPodCIDR, r)
+}
+
+// leaving is what KEP-3836 calls an ineligible node: its Pods still run, but new
+// connections from outside had better go elsewhere.
+func leaving(n *corev1.Node) string {
+	if !n.DeletionTimestamp.IsZero() {
+		return "it is being deleted"
+	}
+	if slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == LeavingTaint }) {
+		return "it has the taint " + LeavingTaint
+	}
+	return ""
 }

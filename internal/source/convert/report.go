@@ -24,6 +24,10 @@ const (
 	InvalidAddressType = "InvalidAddressType"
 	InvalidPodCIDR     = "InvalidPodCIDR"
 	UnknownScheduler   = "UnknownScheduler"
+	InvalidType        = "InvalidType"
+	InvalidIPMode      = "InvalidIPMode"
+	InvalidDrain       = "InvalidDrainTimeout"
+	InvalidTriggerTime = "InvalidTriggerTime"
 	MoreProblems       = "MoreProblems"
 )
 
@@ -40,6 +44,7 @@ const (
 	remedyPort     = "use a number from 1 to 65535"
 	remedyProtocol = "use TCP, UDP or SCTP"
 	remedyPrefix   = `write it as a CIDR, such as "10.0.0.0/8"`
+	remedyDrain    = `write it as "90s", "10m" or a number of seconds, from 0 to 24h`
 	remedyPolicy   = `use "Cluster" or "Local"; until then it counts as Cluster`
 )
 

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sluice.dev/sluice/internal/model"
 )
@@ -22,6 +24,25 @@ const (
 const (
 	SchedulerAnnotation      = "sluice.dev/scheduler"
 	SchedulerAnnotationAlias = "kube-router.io/service.scheduler"
+)
+
+// DrainAnnotation bounds how long a leaving endpoint of the Service keeps its
+// established connections: a Go duration ("90s", "10m") or a plain number of
+// seconds, from 0 to 24 hours. "0" is DrainNone; more than 24 hours counts as
+// 24 hours; what cannot be read counts as the node's default.
+const DrainAnnotation = "sluice.dev/drain-timeout"
+
+// DrainNone is a Service's Drain when established connections are not waited
+// for. It is the shortest time there is, since 0 stands for the node's default.
+const DrainNone = time.Nanosecond
+
+const drainMax = 24 * time.Hour
+
+// Labels by which the cluster's DNS is known in kube-system: what kubeadm and
+// most distributions give it, and what some give it instead.
+const (
+	AppLabel   = "k8s-app"            // kube-dns
+	AddonLabel = "kubernetes.io/name" // CoreDNS
 )
 
 // schedulers are those of Linux, the names that are worth suggesting.
@@ -54,7 +75,10 @@ func Service(s *corev1.Service, known func(string) bool) (svc model.Service, ok 
 		Scheduler:       scheduler(s, known, r),
 		SourceRanges:    sourceRanges(s, r),
 		HealthPort:      healthPort(s, r),
+		Drain:           drain(s, r),
+		Urgent:          urgent(s),
 	}
+	checkType(s, r)
 	guard(&svc, s, r)
 	return svc, true, r.list()
 }
@@ -74,6 +98,18 @@ func foreign(labels map[string]string) bool {
 	return other || headless
 }
 
+// checkType says that a type is none. Nothing else asks for the type alone: what
+// there is of node ports and load balancer addresses is served, as in
+// kube-proxy, even if a former type left it behind.
+func checkType(s *corev1.Service, r *report) {
+	switch s.Spec.Type {
+	case "", corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
+		return
+	}
+	r.add(InvalidType, "spec.type", s.Spec.Type, "is not a type of Services",
+		`use "ClusterIP", "NodePort", "LoadBalancer" or "ExternalName"; until then it counts as ClusterIP`)
+}
+
 // clusterIPs is never empty. An API server keeps the first of clusterIPs equal
 // to clusterIP; in a file either may stand alone.
 func clusterIPs(s *corev1.Service) []string {
@@ -89,7 +125,7 @@ func clusterIPs(s *corev1.Service) []string {
 func ingress(s *corev1.Service, r *report) []netip.Addr {
 	var found distinct[netip.Addr]
 	for i, in := range s.Status.LoadBalancer.Ingress {
-		if in.IP == "" || in.IPMode != nil && *in.IPMode != corev1.LoadBalancerIPModeVIP {
+		if in.IP == "" || !boundHere(in.IPMode, i, r) {
 			continue
 		}
 		a, err := parseVIP(in.IP)
@@ -100,6 +136,19 @@ func ingress(s *corev1.Service, r *report) []netip.Addr {
 		found.add(a)
 	}
 	return found.list
+}
+
+// boundHere reports whether an address with this ipMode is the node's to answer
+// on.
+func boundHere(mode *corev1.LoadBalancerIPMode, i int, r *report) bool {
+	if mode == nil || *mode == corev1.LoadBalancerIPModeVIP {
+		return true
+	}
+	if *mode != corev1.LoadBalancerIPModeProxy {
+		r.add(InvalidIPMode, fmt.Sprintf("status.loadBalancer.ingress[%d].ipMode", i), *mode, "is not a mode",
+			`use "VIP" or "Proxy"; until then it counts as Proxy`)
+	}
+	return false
 }
 
 // servicePorts reads the ports. One number may serve several protocols.
@@ -145,15 +194,26 @@ func servicePort(p *corev1.ServicePort, i int, r *report) (model.ServicePort, bo
 	return model.ServicePort{Name: p.Name, Protocol: proto, Port: n, NodePort: nodePort}, true
 }
 
+// externalLocal asks, as kube-proxy does, for the type too: what a former type
+// left behind of the policy does not count.
 func externalLocal(s *corev1.Service, r *report) bool {
 	switch s.Spec.ExternalTrafficPolicy {
 	case "", corev1.ServiceExternalTrafficPolicyCluster:
 		return false
 	case corev1.ServiceExternalTrafficPolicyLocal:
-		return true
+		if !external(s) {
+			r.add(InvalidPolicy, "spec.externalTrafficPolicy", s.Spec.ExternalTrafficPolicy,
+				"needs type NodePort or LoadBalancer, or external IPs", "set one of these or remove it; until then it counts as Cluster")
+		}
+		return external(s)
 	}
 	r.add(InvalidPolicy, "spec.externalTrafficPolicy", s.Spec.ExternalTrafficPolicy, "is not a policy", remedyPolicy)
 	return false
+}
+
+// external reports whether a Service is meant to be reached from outside.
+func external(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer || len(s.Spec.ExternalIPs) > 0
 }
 
 func internalLocal(s *corev1.Service, r *report) bool {
@@ -210,6 +270,49 @@ func scheduler(s *corev1.Service, known func(string) bool, r *report) string {
 	return ""
 }
 
+func drain(s *corev1.Service, r *report) time.Duration {
+	text := strings.TrimSpace(s.Annotations[DrainAnnotation])
+	if text == "" {
+		return 0
+	}
+	field := fmt.Sprintf("metadata.annotations[%s]", DrainAnnotation)
+	given, err := parseDrain(text)
+	switch {
+	case err != nil:
+		r.add(InvalidDrain, field, text, "is not a duration", remedyDrain+"; until then the node's default is used")
+		return 0
+	case given < 0:
+		r.add(InvalidDrain, field, text, "is negative", remedyDrain+"; until then the node's default is used")
+		return 0
+	case given > drainMax:
+		r.add(InvalidDrain, field, text, "is too long", remedyDrain+"; until then it counts as 24h")
+		return drainMax
+	}
+	return max(given, DrainNone)
+}
+
+func parseDrain(text string) (time.Duration, error) {
+	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
+		return time.Duration(seconds) * time.Second, nil
+	}
+	return time.ParseDuration(text)
+}
+
+// urgent reports whether the rest of the cluster depends on a Service. Both
+// namespaces are an administrator's: nobody else can put himself first.
+func urgent(s *corev1.Service) bool {
+	switch s.Namespace {
+	case metav1.NamespaceDefault:
+		return s.Name == "kubernetes"
+	case metav1.NamespaceSystem:
+		return s.Labels[AppLabel] == "kube-dns" || s.Labels[AddonLabel] == "CoreDNS" || s.Name == "kube-dns" || s.Name == "coredns"
+	}
+	return false
+}
+
+// sourceRanges reads the field alone, as kube-proxy does. The annotation
+// service.beta.kubernetes.io/load-balancer-source-ranges is for the cloud's load
+// balancer, which filters by itself.
 func sourceRanges(s *corev1.Service, r *report) []netip.Prefix {
 	return prefixes(s.Spec.LoadBalancerSourceRanges, "spec.loadBalancerSourceRanges", InvalidSourceRange, r)
 }

@@ -178,6 +178,23 @@ func TestServiceFields(t *testing.T) {
 			},
 		},
 		{
+			name: "load balancer: a mode that is none",
+			change: ingress(
+				corev1.LoadBalancerIngress{IP: "192.0.2.1", IPMode: new(corev1.LoadBalancerIPMode("vip"))},
+				corev1.LoadBalancerIngress{IP: "192.0.2.2", IPMode: new(corev1.LoadBalancerIPMode(""))},
+				corev1.LoadBalancerIngress{Hostname: "lb.example.org", IPMode: new(corev1.LoadBalancerIPMode("none"))},
+			),
+			says: []string{
+				`InvalidIPMode: status.loadBalancer.ingress[0].ipMode: "vip" is not a mode; use "VIP" or "Proxy"`,
+				`InvalidIPMode: status.loadBalancer.ingress[1].ipMode: ""`,
+			},
+		},
+		{
+			name:   "a type that is none",
+			change: func(s *corev1.Service) { s.Spec.Type = "Loadbalancer" },
+			says:   []string{`InvalidType: spec.type: "Loadbalancer" is not a type of Services; use "ClusterIP", "NodePort", "LoadBalancer" or "ExternalName"; until then it counts as ClusterIP`},
+		},
+		{
 			name: "load balancer: the status counts whatever the type, as in kube-proxy",
 			change: func(s *corev1.Service) {
 				s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
@@ -222,9 +239,26 @@ func TestServiceFields(t *testing.T) {
 		{
 			name: "policies Local",
 			change: func(s *corev1.Service) {
+				s.Spec.Type = corev1.ServiceTypeNodePort
 				s.Spec.ExternalTrafficPolicy, s.Spec.InternalTrafficPolicy = "Local", new(corev1.ServiceInternalTrafficPolicyLocal)
 			},
 			want: func(w *model.Service) { w.ExternalLocal, w.InternalLocal = true, true },
+		},
+		{
+			name: "external policy Local of a Service with external IPs",
+			change: func(s *corev1.Service) {
+				s.Spec.ExternalTrafficPolicy, s.Spec.ExternalIPs = "Local", []string{"192.0.2.1"}
+			},
+			want: func(w *model.Service) { w.ExternalLocal, w.ExternalIPs = true, addrs("192.0.2.1") },
+		},
+		{
+			name: "external policy Local that a former type left behind, as in kube-proxy",
+			change: func(s *corev1.Service) {
+				ingress(corev1.LoadBalancerIngress{IP: "192.0.2.1"})(s)
+				s.Spec.Type, s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = corev1.ServiceTypeClusterIP, "Local", 32000
+			},
+			want: func(w *model.Service) { w.LoadBalancerIPs = addrs("192.0.2.1") },
+			says: []string{`InvalidTrafficPolicy: spec.externalTrafficPolicy: "Local" needs type NodePort or LoadBalancer, or external IPs; set one of these or remove it`},
 		},
 		{
 			name: "policies Cluster",
@@ -329,6 +363,22 @@ func TestServiceFields(t *testing.T) {
 			},
 		},
 		{
+			name: "source ranges: the annotation is for the cloud's load balancer alone, as in kube-proxy",
+			change: func(s *corev1.Service) {
+				ingress(corev1.LoadBalancerIngress{IP: "192.0.2.1"})(s)
+				s.Annotations = map[string]string{"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8"}
+			},
+			want: func(w *model.Service) { w.LoadBalancerIPs = addrs("192.0.2.1") },
+		},
+		{
+			name: "source ranges: blanks are no range",
+			change: func(s *corev1.Service) {
+				ingress(corev1.LoadBalancerIngress{IP: "192.0.2.1"})(s)
+				s.Spec.LoadBalancerSourceRanges = []string{" "}
+			},
+			says: []string{`InvalidSourceRange: spec.loadBalancerSourceRanges[0]: " " is not a CIDR`, `NoValidSourceRange`},
+		},
+		{
 			name: "health port",
 			change: func(s *corev1.Service) {
 				s.Spec.Type, s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = "LoadBalancer", "Local", 32000
@@ -376,6 +426,84 @@ func TestServiceFields(t *testing.T) {
 				t.Error("the object was changed")
 			}
 			checkProblems(t, problems, row.says, model.Problem{Kind: "Service", Object: want.Name, UID: "u1"})
+		})
+	}
+}
+
+func TestServiceDrain(t *testing.T) {
+	rows := []struct {
+		given string
+		want  time.Duration
+		says  string // beginning of the problem, after the field
+	}{
+		{given: "", want: 0},
+		{given: " ", want: 0},
+		{given: "90s", want: 90 * time.Second},
+		{given: " 10m ", want: 10 * time.Minute},
+		{given: "1h30m", want: 90 * time.Minute},
+		{given: "500ms", want: 500 * time.Millisecond},
+		{given: "90", want: 90 * time.Second},
+		{given: "090", want: 90 * time.Second},
+		{given: "0", want: DrainNone},
+		{given: "0s", want: DrainNone},
+		{given: "-0s", want: DrainNone},
+		{given: "86400", want: 24 * time.Hour},
+		{given: "24h", want: 24 * time.Hour},
+		{given: "24h0m1s", want: 24 * time.Hour, says: `"24h0m1s" is too long; write it as "90s", "10m" or a number of seconds, from 0 to 24h; until then it counts as 24h`},
+		{given: "86401", want: 24 * time.Hour, says: `"86401" is too long`},
+		{given: "4294967295", want: 24 * time.Hour, says: `"4294967295" is too long`},
+		{given: "-1s", says: `"-1s" is negative; write it as "90s", "10m" or a number of seconds, from 0 to 24h; until then the node's default is used`},
+		{given: "-90", says: `"-90" is not a duration`},
+		{given: "1h30", says: `"1h30" is not a duration`},
+		{given: "10 m", says: `"10 m" is not a duration`},
+		{given: "forever", says: `"forever" is not a duration`},
+		{given: "99999999999999999999", says: `"99999999999999999999" is not a duration`},
+		{given: "9999999999h", says: `"9999999999h" is not a duration`},
+	}
+	for _, row := range rows {
+		t.Run(row.given, func(t *testing.T) {
+			s := plain()
+			s.Annotations = map[string]string{DrainAnnotation: row.given}
+			svc, ok, problems := Service(s, nil)
+			if !ok || svc.Drain != row.want {
+				t.Errorf("drains for %v, want %v", svc.Drain, row.want)
+			}
+			var says []string
+			if row.says != "" {
+				says = []string{"InvalidDrainTimeout: metadata.annotations[sluice.dev/drain-timeout]: " + row.says}
+			}
+			checkProblems(t, problems, says, model.Problem{Kind: "Service", Object: svc.Name, UID: "u1"})
+		})
+	}
+}
+
+func TestServiceUrgent(t *testing.T) {
+	rows := []struct {
+		namespace, name, label, value string
+		want                          bool
+	}{
+		{namespace: "default", name: "kubernetes", want: true},
+		{namespace: "default", name: "kubernetes2"},
+		{namespace: "kube-system", name: "kubernetes"},
+		{namespace: "kube-system", name: "kube-dns", want: true},
+		{namespace: "kube-system", name: "coredns", want: true},
+		{namespace: "kube-system", name: "dns", label: "k8s-app", value: "kube-dns", want: true},
+		{namespace: "kube-system", name: "rke2-coredns-rke2-coredns", label: "kubernetes.io/name", value: "CoreDNS", want: true},
+		{namespace: "kube-system", name: "metrics-server", label: "k8s-app", value: "metrics-server"},
+		{namespace: "kube-system", name: "metrics-server", label: "kubernetes.io/name", value: "Metrics-server"},
+		{namespace: "shop", name: "kube-dns", label: "k8s-app", value: "kube-dns"},
+		{namespace: "default", name: "coredns", label: "kubernetes.io/name", value: "CoreDNS"},
+	}
+	for _, row := range rows {
+		t.Run(row.namespace+"/"+row.name, func(t *testing.T) {
+			s := plain()
+			s.Namespace, s.Name = row.namespace, row.name
+			if row.label != "" {
+				s.Labels[row.label] = row.value
+			}
+			if svc, ok, _ := Service(s, nil); !ok || svc.Urgent != row.want {
+				t.Errorf("ok %v, urgent %v, want %v", ok, svc.Urgent, row.want)
+			}
 		})
 	}
 }

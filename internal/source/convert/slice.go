@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"sluice.dev/sluice/internal/model"
@@ -30,7 +32,27 @@ func EndpointSlice(s *discoveryv1.EndpointSlice) (slice model.EndpointSlice, ok 
 		Family:    family,
 		Ports:     endpointPorts(s.Ports, r),
 		Endpoints: endpoints(s.Endpoints, family, r),
+		Triggered: triggered(s, r),
 	}, true, r.list()
+}
+
+// TriggerAnnotation is when the change happened that a slice tells of.
+const TriggerAnnotation = corev1.EndpointsLastChangeTriggerTime
+
+// triggered is zero when the time is not known. A wrong one costs nothing but a
+// measurement.
+func triggered(s *discoveryv1.EndpointSlice, r *report) time.Time {
+	text := s.Annotations[TriggerAnnotation]
+	if text == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		r.add(InvalidTriggerTime, fmt.Sprintf("metadata.annotations[%s]", TriggerAnnotation), text, "is not a time as in RFC 3339",
+			"correct or remove it; until then the change is not in the measured latency")
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 func familyOf(t discoveryv1.AddressType) (model.Family, bool) {

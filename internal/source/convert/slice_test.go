@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -205,6 +206,69 @@ func TestEndpointSliceFields(t *testing.T) {
 				t.Errorf("ok %v, got  %+v\nwant %+v", ok, got, want)
 			}
 			checkProblems(t, problems, row.says, model.Problem{Kind: "EndpointSlice", Object: want.Name, UID: "u2"})
+		})
+	}
+}
+
+func TestEndpointSliceTriggered(t *testing.T) {
+	rows := []struct {
+		given string
+		want  time.Time
+		says  string
+	}{
+		{given: ""},
+		{given: "2026-03-01T10:00:00Z", want: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)},
+		{given: "2026-03-01T10:00:00.123456789Z", want: time.Date(2026, 3, 1, 10, 0, 0, 123456789, time.UTC)},
+		{given: "2026-03-01T12:00:00.5+02:00", want: time.Date(2026, 3, 1, 10, 0, 0, 5e8, time.UTC)},
+		{given: "0001-01-01T00:00:00Z"},
+		{given: "yesterday", says: `"yesterday" is not a time as in RFC 3339; correct or remove it; until then the change is not in the measured latency`},
+		{given: "2026-03-01 10:00:00", says: `"2026-03-01 10:00:00" is not a time`},
+		{given: "1772359200", says: `"1772359200" is not a time`},
+	}
+	for _, row := range rows {
+		t.Run(row.given, func(t *testing.T) {
+			s := plainSlice()
+			s.Annotations = map[string]string{"endpoints.kubernetes.io/last-change-trigger-time": row.given}
+			slice, ok, problems := EndpointSlice(s)
+			if !ok || slice.Triggered != row.want {
+				t.Errorf("triggered %v, want %v", slice.Triggered, row.want)
+			}
+			var says []string
+			if row.says != "" {
+				says = []string{"InvalidTriggerTime: metadata.annotations[endpoints.kubernetes.io/last-change-trigger-time]: " + row.says}
+			}
+			checkProblems(t, problems, says, model.Problem{Kind: "EndpointSlice", Object: slice.Name, UID: "u2"})
+		})
+	}
+}
+
+func TestNodeLeaving(t *testing.T) {
+	taint := func(key string, effect corev1.TaintEffect) func(*corev1.Node) {
+		return func(n *corev1.Node) {
+			n.Spec.Taints = []corev1.Taint{{Key: "other"}, {Key: key, Value: "1", Effect: effect}}
+		}
+	}
+	rows := []struct {
+		name   string
+		change func(*corev1.Node)
+		want   string
+	}{
+		{"as it is", func(*corev1.Node) {}, ""},
+		{"deleted", func(n *corev1.Node) { n.DeletionTimestamp = new(metav1.Unix(1, 0)) }, "it is being deleted"},
+		{"a deletion timestamp that is none", func(n *corev1.Node) { n.DeletionTimestamp = &metav1.Time{} }, ""},
+		{"marked", taint("ToBeDeletedByClusterAutoscaler", corev1.TaintEffectNoSchedule), "it has the taint ToBeDeletedByClusterAutoscaler"},
+		{"marked with another effect", taint("ToBeDeletedByClusterAutoscaler", "PreferNoSchedule"), "it has the taint ToBeDeletedByClusterAutoscaler"},
+		{"marked with no effect", taint("ToBeDeletedByClusterAutoscaler", ""), "it has the taint ToBeDeletedByClusterAutoscaler"},
+		{"a candidate", taint("DeletionCandidateOfClusterAutoscaler", corev1.TaintEffectNoSchedule), ""},
+		{"cordoned", func(n *corev1.Node) { n.Spec.Unschedulable = true }, ""},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+			row.change(n)
+			if got, _, _ := Node(n); got.Leaving != row.want {
+				t.Errorf("leaving: %q, want %q", got.Leaving, row.want)
+			}
 		})
 	}
 }

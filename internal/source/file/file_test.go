@@ -18,6 +18,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"sluice.dev/sluice/internal/model"
+	"sluice.dev/sluice/internal/source"
 )
 
 // notes keeps what was told, one line for each event.
@@ -83,17 +84,19 @@ func sit(t *testing.T, dir string) *desk {
 	return d
 }
 
-func run(t *testing.T, s *Source, told *notes) {
+func run(t *testing.T, s *Source, told source.Sink) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, told) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 func (d *desk) write(name, data string) {

@@ -3,8 +3,11 @@
 //
 // The server is asked to leave out what is not ours (headless Services, those
 // of another proxy), and the objects that stay are trimmed to what package
-// convert reads. An object that stops or starts being ours at run time, be it
-// by label or by type, is told as a deletion or as a fact.
+// convert reads; of other Nodes' labels only those that say where they stand
+// remain. An object that stops or starts being ours at run time, be it by label
+// or by type, is told as a deletion or as a fact. A Node that is written without
+// news, as every kubelet does every few minutes, is not told again; one that was
+// made anew while nobody watched is told as it is now.
 //
 // A server that does not answer changes nothing: informers retry with backoff
 // and keep what they know, and nothing is told as deleted until a complete

@@ -32,7 +32,7 @@ func (s *Source) open(r resource, lw *cache.ListWatch, logger logr.Logger, handl
 	informer := cache.NewSharedIndexInformerWithOptions(
 		cache.ToListWatcherWithWatchListSemantics(lw, s.opts.Client), r.example,
 		cache.SharedIndexInformerOptions{ObjectDescription: r.name})
-	if err := informer.SetTransform(trim); err != nil {
+	if err := informer.SetTransform(trim(s.opts.NodeName)); err != nil {
 		return feed{}, fmt.Errorf("informer of %s: %w", r.name, err)
 	}
 	if err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {

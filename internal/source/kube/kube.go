@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
@@ -42,6 +43,7 @@ type Source struct {
 	opts Options
 	log  *slog.Logger
 	link *link
+	once sync.Once // Synced is said
 }
 
 // New makes a source; nothing is read before Run.
@@ -88,7 +90,7 @@ func (s *Source) synced(sink source.Sink, feeds []feed) {
 			s.missNode(sink)
 		}
 	}
-	sink.Event(model.Event{Source: source.Kube, Synced: true})
+	s.once.Do(func() { sink.Event(model.Event{Source: source.Kube, Synced: true}) })
 }
 
 func (s *Source) missNode(sink source.Sink) {
@@ -156,5 +158,6 @@ func (s *Source) nodes(sink source.Sink, logger logr.Logger) (feed, error) {
 		sink:    sink,
 		key:     func(n model.Name) any { return model.NodeKey{Name: n.Name} },
 		convert: convert.Node,
+		same:    sameNode,
 	})
 }

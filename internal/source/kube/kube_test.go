@@ -331,17 +331,23 @@ func (o *outage) install(c *fake.Clientset) {
 		return err != nil, nil, err
 	})
 	c.PrependWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
-		if err := o.get(); err != nil {
-			return true, nil, err
-		}
-		w, err := c.Tracker().Watch(a.GetResource(), a.GetNamespace(), a.(clienttesting.WatchActionImpl).ListOptions)
-		if f, ok := w.(*watch.RaceFreeFakeWatcher); ok {
-			o.mu.Lock()
-			o.watches = append(o.watches, f)
-			o.mu.Unlock()
-		}
+		w, err := o.watch(c, a)
 		return true, w, err
 	})
+}
+
+// watch opens a watch that ends with the next change for the worse or better.
+func (o *outage) watch(c *fake.Clientset, a clienttesting.Action) (watch.Interface, error) {
+	if err := o.get(); err != nil {
+		return nil, err
+	}
+	w, err := c.Tracker().Watch(a.GetResource(), a.GetNamespace(), a.(clienttesting.WatchActionImpl).ListOptions)
+	if f, ok := w.(*watch.RaceFreeFakeWatcher); ok {
+		o.mu.Lock()
+		o.watches = append(o.watches, f)
+		o.mu.Unlock()
+	}
+	return w, err
 }
 
 func refused() error {
@@ -512,7 +518,7 @@ func TestTrimKeepsWhatIsRead(t *testing.T) {
 func trimTwice(t *testing.T, obj runtime.Object) {
 	t.Helper()
 	for range 2 {
-		if _, err := trim(obj); err != nil {
+		if _, err := trim("n1")(obj); err != nil {
 			t.Fatal(err)
 		}
 	}

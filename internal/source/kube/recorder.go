@@ -43,7 +43,9 @@ type RecorderOptions struct {
 
 // Recorder makes Warning Events of problems, on the objects that have them.
 // A problem told again and again is one Event an hour; what comes too fast is
-// dropped, since whoever tells problems has also logged them.
+// dropped, since whoever tells problems has also logged them. A wrong trigger
+// time is only logged: it harms a measurement, and whoever writes it writes a
+// new one with every change.
 type Recorder struct {
 	opts  RecorderOptions
 	log   *slog.Logger
@@ -110,9 +112,12 @@ func due(recent map[model.Problem]time.Time, p model.Problem, now time.Time) boo
 	return len(recent) < eventMemory
 }
 
-// reference names the object a problem is about; only objects that an API
-// server has can bear Events.
+// reference names the object on which a problem is to be an Event; only objects
+// that an API server has can bear one.
 func reference(p model.Problem) (*corev1.ObjectReference, bool) {
+	if p.Reason == convert.InvalidTriggerTime {
+		return nil, false
+	}
 	version := ""
 	switch p.Kind {
 	case convert.ServiceKind, convert.NodeKind:

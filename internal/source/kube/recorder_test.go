@@ -73,6 +73,7 @@ func TestRecorderWritesAnEventOnce(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		r.Record(model.Problem{Kind: "File", Object: model.Name{Name: "x.yaml"}, Reason: "InvalidFile"})
+		r.Record(model.Problem{Kind: "EndpointSlice", Object: model.Name{Namespace: "shop", Name: "a-x"}, Reason: "InvalidTriggerTime"})
 		r.Record(model.Problem{Kind: "Node", Object: model.Name{Name: "n1"}, Reason: NodeMissing})
 		got := events(t, client)
 		if len(got) != 2 || writes(client) != 2 {

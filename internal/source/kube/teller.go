@@ -16,6 +16,7 @@ type teller[O metav1.Object, F any] struct {
 	sink    source.Sink
 	convert func(O) (F, bool, []model.Problem)
 	key     func(model.Name) any
+	same    func(a, b O) bool // that there is no news; nil: there always is
 
 	told     map[model.Name]struct{}        // put and not deleted
 	problems map[model.Name][]model.Problem // told last; few objects have any
@@ -37,6 +38,9 @@ func (t *teller[O, F]) OnUpdate(before, obj any) {
 	}
 	was, ok := before.(O)
 	if ok && was.GetResourceVersion() != "" && was.GetResourceVersion() == o.GetResourceVersion() && was.GetUID() == o.GetUID() {
+		return
+	}
+	if ok && t.same != nil && t.same(was, o) {
 		return
 	}
 	t.tell(o)

@@ -122,6 +122,117 @@ func TestKernel(t *testing.T) {
 	}
 }
 
+// TestKernelAddressesComeAndGo while other interfaces come and go all the time,
+// as Pods' do: what is told is never less than what is there.
+func TestKernelAddressesComeAndGo(t *testing.T) {
+	ns, h := namespace(t)
+	eth := device(t, h, "eth0")
+	add := func(link netlink.Link, text string) {
+		t.Helper()
+		if err := h.AddrAdd(link, addr(t, text, unix.IFA_F_NODAD)); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+	remove := func(link netlink.Link, text string) {
+		t.Helper()
+		if err := h.AddrDel(link, addr(t, text, 0)); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+	add(eth, "192.0.2.1/24")
+	vip := device(t, h, "sluice0")
+	for i := range 500 { // so that a listing takes the kernel several messages, and may be torn
+		add(vip, fmt.Sprintf("10.96.%d.%d/32", i/250, i%250))
+	}
+	told := notes{more: make(chan struct{}, 1)}
+	s := New(Options{VIPDevices: []string{"sluice0"}})
+	s.kernel = rtnetlink{ns: &ns}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, &told) }()
+	await(t, &told, "synced true from node")
+	next := func(want string) {
+		t.Helper()
+		if got := await(t, &told, want); len(got) != 1 {
+			t.Errorf("told %q, want nothing but %q", got, want)
+		}
+	}
+
+	churning, stop := context.WithCancel(t.Context())
+	stopped := churn(t, churning, ns)
+	add(eth, "192.0.2.100/32") // as keepalived does
+	next("[192.0.2.1 192.0.2.100]")
+	add(eth, "192.0.2.2/24")
+	next("[192.0.2.1 192.0.2.2 192.0.2.100]")
+	remove(eth, "192.0.2.100/32")
+	next("[192.0.2.1 192.0.2.2]")
+	torn := 0
+	for range 200 {
+		l, err := s.kernel.list()
+		if errors.Is(err, errTorn) {
+			torn++
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(hostAddrs(l.addresses, []int{vip.Attrs().Index})); got != "[192.0.2.1 192.0.2.2]" {
+			t.Fatalf("listed %s", got)
+		}
+	}
+	t.Logf("%d listings of 200 were torn", torn)
+	late := device(t, h, "eth1")
+	add(late, "198.51.100.1/24")
+	next("[192.0.2.1 192.0.2.2 198.51.100.1]")
+	add(late, "192.0.2.100/32")
+	next("[192.0.2.1 192.0.2.2 192.0.2.100 198.51.100.1]")
+	if err := h.LinkDel(late); err != nil {
+		t.Fatal(err)
+	}
+	next("[192.0.2.1 192.0.2.2]")
+	stop()
+	<-stopped
+
+	remove(eth, "192.0.2.1/24") // the kernel may take its secondary address with it
+	left, err := s.kernel.list()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next(fmt.Sprint(hostAddrs(left.addresses, []int{vip.Attrs().Index})))
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// churn makes and deletes interfaces until ctx is done. Their addresses are
+// link-local: nothing that would be told.
+func churn(tb testing.TB, ctx context.Context, ns netns.NsHandle) <-chan struct{} {
+	tb.Helper()
+	h, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		defer h.Close()
+		for i := 0; ctx.Err() == nil; i++ {
+			link := netlink.Link(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("pod%d", i)}})
+			if h.LinkAdd(link) != nil {
+				link = &netlink.Ifb{LinkAttrs: *link.Attrs()}
+				_ = h.LinkAdd(link)
+			}
+			_ = h.AddrAdd(link, &netlink.Addr{
+				IPNet: &net.IPNet{IP: net.IPv4(169, 254, 1, byte(i)), Mask: net.CIDRMask(32, 32)},
+				Scope: unix.RT_SCOPE_LINK,
+			})
+			_ = h.LinkDel(link)
+		}
+	}()
+	return stopped
+}
+
 // TestKernelOverflow puts more addresses on our device at once than a small
 // socket buffer holds notifications of.
 func TestKernelOverflow(t *testing.T) {
@@ -171,16 +282,15 @@ func TestUsable(t *testing.T) {
 	}
 }
 
-// await waits until this was told last.
-func await(t *testing.T, told *notes, want string) {
+// await waits until this was told last, and returns what was told.
+func await(t *testing.T, told *notes, want string) (got []string) {
 	t.Helper()
 	patience := time.NewTimer(20 * time.Second)
 	defer patience.Stop()
-	var got []string
 	for {
 		got = append(got, told.take()...)
 		if slices.Contains(got, want) && got[len(got)-1] == want {
-			return
+			return got
 		}
 		select {
 		case <-told.more:

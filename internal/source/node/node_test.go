@@ -221,6 +221,88 @@ func TestChangesSettle(t *testing.T) {
 	})
 }
 
+// TestAddressesComeAndGo: each step is what the host has then, and the interface
+// that a notification names.
+func TestAddressesComeAndGo(t *testing.T) {
+	steps := []struct {
+		name    string
+		addrs   []address
+		changed int
+		told    []string
+	}{
+		{"one", []address{on(2, "192.0.2.1")}, 2, []string{"[192.0.2.1]"}},
+		{"keepalived's address comes", []address{on(2, "192.0.2.1"), on(2, "192.0.2.100")}, 2, []string{"[192.0.2.1 192.0.2.100]"}},
+		{"and goes", []address{on(2, "192.0.2.1")}, 2, []string{"[192.0.2.1]"}},
+		{"and comes on another interface", []address{on(2, "192.0.2.1"), on(4, "192.0.2.100")}, 4, []string{"[192.0.2.1 192.0.2.100]"}},
+		{"and is on both for a while", []address{on(2, "192.0.2.1"), on(4, "192.0.2.100"), on(2, "192.0.2.100")}, 2, nil},
+		{"and on the first alone", []address{on(2, "192.0.2.1"), on(2, "192.0.2.100")}, 4, nil},
+		{"secondary addresses", []address{on(2, "192.0.2.1"), on(2, "192.0.2.2"), on(2, "fd00::1"), on(2, "fd00::2")}, 2, []string{"[192.0.2.1 192.0.2.2 fd00::1 fd00::2]"}},
+		{"the primary one goes, a secondary stays", []address{on(2, "192.0.2.2"), on(2, "fd00::2")}, 2, []string{"[192.0.2.2 fd00::2]"}},
+		{"on a new interface", []address{on(2, "192.0.2.2"), on(2, "fd00::2"), on(9, "198.51.100.1")}, 9, []string{"[192.0.2.2 198.51.100.1 fd00::2]"}},
+		{"listed in another order", []address{on(9, "198.51.100.1"), on(2, "fd00::2"), on(2, "192.0.2.2")}, 9, nil},
+		{"a Service takes one", []address{on(2, "192.0.2.2"), on(3, "198.51.100.1")}, 9, []string{"[192.0.2.2]"}},
+		{"none is left", nil, 2, []string{"[]"}},
+		{"again", []address{on(2, "192.0.2.1")}, 2, []string{"[192.0.2.1]"}},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		host := newFake()
+		b := start(t, host)
+		b.expect("[]", "synced true from node")
+		for _, step := range steps {
+			for _, failure := range []error{errTorn, errors.New("no buffer space")} {
+				host.set(failure, nil, step.addrs[:len(step.addrs)/2]...) // half a listing
+				host.notified <- change{step.changed, true}
+				time.Sleep(2 * settle)
+				if b.expect(); t.Failed() {
+					t.Fatalf("told at %q although listing failed: %v", step.name, failure)
+				}
+			}
+			host.set(nil, nil, step.addrs...)
+			time.Sleep(2 * retryMost)
+			if b.expect(step.told...); t.Failed() {
+				t.Fatalf("at %q", step.name)
+			}
+		}
+	})
+}
+
+// TestSyncedOnce: however often listing fails or notifications are lost, and
+// even when the source is run a second time.
+func TestSyncedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := newFake()
+		var told notes
+		s := New(Options{})
+		s.kernel = host
+		synced := 0
+		for range 2 {
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- s.Run(ctx, &told) }()
+			for i := range 5 {
+				synctest.Wait()
+				host.lose <- struct{}{}
+				host.set(errors.New("no"), errors.New("no"))
+				time.Sleep(time.Minute)
+				host.set(nil, nil, on(2, fmt.Sprintf("192.0.2.%d", i)))
+				time.Sleep(time.Minute)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		for _, line := range told.take() {
+			if line == "synced true from node" {
+				synced++
+			}
+		}
+		if synced != 1 {
+			t.Errorf("Synced is said %d times", synced)
+		}
+	})
+}
+
 func TestOurOwnAddressesCostNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := newFake()

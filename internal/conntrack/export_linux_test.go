@@ -1,0 +1,9 @@
+package conntrack
+
+import "sluice.dev/sluice/internal/nlbatch"
+
+// What the external tests need of the inside.
+
+func EncodeDelete(b *nlbatch.Batch, f Flow) { encodeDelete(b, f) }
+
+func Decode(msg []byte) (f Flow, ours bool, err error) { return decode(msg) }
