@@ -99,12 +99,6 @@ func run(ctx context.Context, s settings) error {
 		Patience: patience,
 		Log:      s.log,
 	})
-	metrics := status.Metrics{
-		Loops: e.Status, Calls: k.calls, Servers: func() status.Servers { return status.Servers(servers.Counts()) },
-		Connections: watch.connections, SysctlDrift: switches.Drift,
-		Meter: watch.meter, Health: health, Version: version,
-	}
-
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { defer ports.Close(); e.Run(ctx); return nil })
 	sink := source.SinkFunc(func(ev model.Event) { watch.meter.Event(ev); e.Event(ev) })
@@ -114,14 +108,23 @@ func run(ctx context.Context, s settings) error {
 	group.Go(func() error { return record(ctx) })
 	group.Go(func() error { switches.Run(ctx); return nil })
 	group.Go(func() error { watch.sweeper.Run(ctx); return nil })
-	group.Go(func() error { return status.Serve(ctx, s.serve.metrics, status.MetricsHandler(metrics), s.log) })
-	group.Go(func() error { return status.Serve(ctx, s.serve.health, status.HealthHandler(health), s.log) })
+	serve(ctx, group, s, health, status.Metrics{
+		Loops: e.Status, Calls: k.calls, Servers: func() status.Servers { return status.Servers(servers.Counts()) },
+		Connections: watch.connections, SysctlDrift: switches.Drift,
+		Meter: watch.meter, Health: health, Version: version,
+	})
 	s.log.Info("sluice is running", "version", version, "node", s.source.nodeName, "families", k.familyNames())
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	s.log.Info("stopped; Services stay as they are")
 	return nil
+}
+
+// serve answers over HTTP until ctx ends.
+func serve(ctx context.Context, group *errgroup.Group, s settings, h status.Health, m status.Metrics) {
+	group.Go(func() error { return status.Serve(ctx, s.serve.metrics, status.MetricsHandler(m), s.log) })
+	group.Go(func() error { return status.Serve(ctx, s.serve.health, status.HealthHandler(h), s.log) })
 }
 
 // kernelTables are the loops that the node's health is judged by: not that of

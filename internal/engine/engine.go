@@ -156,9 +156,9 @@ func New(opts Options) *Engine {
 		rising:   map[Owner]*rise{},
 	}
 	e.publish()
-	rules := newLoop(e, rulesRung, "netfilter", opts.Targets.Rules, self, nodeport.Free)
-	servers := newLoop(e, serversRung, "ipvs", opts.Targets.Servers, serverOf, nil)
-	addresses := newLoop(e, addressesRung, "vip", opts.Targets.Addresses, self, nil)
+	rules := newLoop(e, opts.Targets.Rules, table[netfilter.Key]{rulesRung, "netfilter", self[netfilter.Key], nodeport.Free})
+	servers := newLoop(e, opts.Targets.Servers, table[ipvs.Key]{serversRung, "ipvs", serverOf, nil})
+	addresses := newLoop(e, opts.Targets.Addresses, table[vip.Key]{addressesRung, "vip", self[vip.Key], nil})
 	e.loops = []tableLoop{rules, servers, addresses}
 
 	e.rules = ladder.NewTable(rules, self[netfilter.Key], nodeport.Free)
@@ -172,17 +172,23 @@ func New(opts Options) *Engine {
 	return e
 }
 
-func newLoop[K, V comparable](
-	e *Engine, rung int, name string, target reconcile.Target[K, V], gate func(K) K, free func(K, func(K) bool) bool,
-) *reconcile.Loop[Owner, K, V] {
+// table is what a rung's loop has to know of its keys.
+type table[K comparable] struct {
+	rung int
+	name string
+	gate func(K) K
+	free func(k K, wished func(K) bool) bool
+}
+
+func newLoop[K, V comparable](e *Engine, target reconcile.Target[K, V], of table[K]) *reconcile.Loop[Owner, K, V] {
 	return reconcile.NewLoop(target, reconcile.Options[Owner, K]{
-		Name:    name,
+		Name:    of.name,
 		Less:    less,
-		GateOf:  gate,
-		Free:    free,
-		Settled: func(s []reconcile.Settlement[Owner]) { e.inbox.settled(rung, s) },
-		Applied: func(took time.Duration) { e.opts.Hooks.Applied(name, took) },
-		Failed:  func(err error) { e.opts.Hooks.Failed(name, err) },
+		GateOf:  of.gate,
+		Free:    of.free,
+		Settled: func(s []reconcile.Settlement[Owner]) { e.inbox.settled(of.rung, s) },
+		Applied: func(took time.Duration) { e.opts.Hooks.Applied(of.name, took) },
+		Failed:  func(err error) { e.opts.Hooks.Failed(of.name, err) },
 		Audit:   e.opts.Audit,
 		Log:     e.opts.Log,
 	})

@@ -198,10 +198,10 @@ func takers(f model.Frontend) []model.Backend {
 
 func (l *lines) sets(f model.Frontend) {
 	proto := strings.ToLower(f.Protocol.String())
-	switch {
-	case f.Kind == model.ClusterIP:
+	switch f.Kind {
+	case model.ClusterIP:
 		l.member("CLUSTER-IP", f.Addr, proto)
-	case f.Kind == model.Shortcut:
+	case model.Shortcut:
 		l.member("SHORTCUT", f.Addr, proto)
 	default:
 		l.member("EXTERNAL", f.Addr, proto)
