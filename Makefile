@@ -52,10 +52,11 @@ lint: $(BIN)/golangci-lint ## golangci-lint, with the direction of imports
 	$(BIN)/golangci-lint run ./...
 
 kernel: packages $(LAB) ## The handles' conformance cases and kernel tests, on real IPVS in the lab
-	$(GO) test -tags lab -count=1 -p 2 -exec '$(LAB) $(LABFLAGS)' ./internal/nlbatch ./ipvs ./internal/vip ./internal/netfilter ./nodeport ./internal/engine
+	$(GO) test -tags lab -count=1 -p 2 -exec '$(LAB) $(LABFLAGS)' ./internal/nlbatch ./ipvs ./internal/vip ./internal/netfilter ./internal/conntrack ./nodeport ./internal/engine
 	$(GO) test -C e2e -tags lab -count=1 -exec '$(LAB) $(LABFLAGS)' ./topo
 
 e2e: packages build $(BIN)/controlplane ## The binary against a real etcd and kube-apiserver, checked with real connections
+	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -timeout 20m -v -exec '$(LAB) $(LABFLAGS)' ./semantics
 	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -timeout 20m -v -exec '$(LAB) $(LABFLAGS) -companion "$(BIN)/controlplane"' ./services
 
 bench: packages build ## Benchmarks in the lab: 10,000 Services from the file source

@@ -79,6 +79,7 @@ func (l *drainLab) start(opts ipvs.TargetOptions) (stop func()) {
 	l.target = ipvs.NewTarget(l.h, opts)
 	l.loop, stop = start(l.t, l.target)
 	l.loop.Synced()
+	l.loop.Claim("sweeper", reconcile.Claim[ipvs.Key, ipvs.Spec]{Sweep: true})
 	return stop
 }
 

@@ -61,7 +61,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.service.detectMode, "detect-local-mode", clusterCIDRMode, "how traffic of pods is told: ClusterCIDR (--cluster-cidr) or NodeCIDR (spec.podCIDRs of this node's Node)")
 	f.StringSliceVar(&c.service.externalCIDR, "allow-external-ips", nil, "ranges that spec.externalIPs may name; \"none\": no external IPs (default: all; they let whoever may make a Service take any address, KEP-5707)")
 	f.DurationVar(&c.service.drain, "drain-timeout", ipvs.DefaultDrain, "how long a leaving endpoint keeps its established connections at most; annotation sluice.dev/drain-timeout of a Service goes before")
-	f.DurationVar(&c.service.timeouts.TCP, "ipvs-tcp-timeout", 24*time.Hour, "how long IPVS keeps an idle TCP connection; one for all Services of the node; 0: leave the kernel's")
+	f.DurationVar(&c.service.timeouts.TCP, "ipvs-tcp-timeout", 135*time.Minute, "how long IPVS keeps an idle TCP connection; one for all Services of the node; 0: leave the kernel's")
 	f.DurationVar(&c.service.timeouts.TCPFin, "ipvs-tcpfin-timeout", 0, "how long IPVS keeps a TCP connection after a FIN; 0: leave the kernel's")
 	f.DurationVar(&c.service.timeouts.UDP, "ipvs-udp-timeout", 0, "how long IPVS keeps an idle UDP flow; 0: leave the kernel's")
 	f.StringSliceVar(&c.service.nodePortCIDR, "nodeport-addresses", nil, "ranges of node addresses that serve NodePorts (default: the node's primary address of each family)")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,7 +47,7 @@ func (o *observer) hooks() engine.Hooks {
 	return engine.Hooks{
 		Resolved:   o.resolved,
 		Queued:     func(of engine.Owner) { o.meter.Queued(of.Name, of.Family) },
-		Synced:     func(of engine.Owner) { o.meter.Synced(of.Name, of.Family) },
+		Synced:     o.synced,
 		Programmed: func(of engine.Owner, took time.Duration) { o.meter.Programmed(of.Family, took) },
 		CaughtUp:   o.meter.CaughtUp,
 		Complete:   o.sweeper.Synced,
@@ -77,6 +78,17 @@ func (o *observer) resolved(of engine.Owner, view model.View) {
 				"and Kubernetes is giving the field up (KEP-5707); name the ranges that may be taken with --allow-external-ips",
 				"service", of.Name.String(), "address", f.Addr.Addr())
 		}
+	}
+}
+
+// synced passes on that the tables hold what a Service wants. A sender of UDP who
+// kept on while there was no virtual server has an entry that leads nowhere.
+func (o *observer) synced(of engine.Owner) {
+	o.meter.Synced(of.Name, of.Family)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if slices.ContainsFunc(o.of[of], func(f model.FrontendKey) bool { return f.Protocol == model.UDP }) {
+		o.sweeper.Kick()
 	}
 }
 

@@ -77,6 +77,7 @@ func run(ctx context.Context, s settings) error {
 	health := status.Health{
 		Loops: func() []reconcile.Status { return e.Status() }, Tables: kernelTables(),
 		Limit: s.serve.unhealthy, Node: func() string { return e.Facts().Leaving }, Meter: watch.meter,
+		Rising: func() int { return e.Facts().Rising },
 	}
 	ports := healthcheck.New(healthcheck.Options{
 		Healthy: func() bool { return health.Healthy(time.Now()) }, Problem: tell, Log: s.log,

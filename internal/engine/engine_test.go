@@ -411,7 +411,7 @@ func TestNothingIsDeletedBeforeEverySourceIsSynced(t *testing.T) {
 		w, facts := leftovers(t)
 		before := w.dumps()
 		r := w.start(t, conditions{sources: 2, patience: 5 * time.Second})
-		r.tell(service("new", "10.96.0.3"), synced)
+		r.tell(service("new", "10.96.0.3"), endpoints("new", "10.1.2.9"), service("bare", "10.96.0.5"), synced)
 		time.Sleep(4 * time.Second)
 		synctest.Wait()
 		if got := w.dumps(); got != before {
@@ -419,10 +419,14 @@ func TestNothingIsDeletedBeforeEverySourceIsSynced(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if got := w.state(); !strings.Contains(got, "REJECT 10.96.0.3,tcp:80") || !strings.Contains(got, "address 10.96.0.3") {
+		got := w.state()
+		if !strings.Contains(got, "TCP 10.96.0.3:80") || !strings.Contains(got, "address 10.96.0.3") {
 			t.Errorf("after patience what is known is not added:\n%s", got)
 		}
-		r.tell(model.ServiceKey{Name: name("new")}, service("newer", "10.96.0.4"))
+		if strings.Contains(got, "REJECT") || strings.Contains(got, "10.96.0.5") {
+			t.Errorf("a Service whose endpoints may not have been told of yet is refused:\n%s", got)
+		}
+		r.tell(model.ServiceKey{Name: name("new")}, service("newer", "10.96.0.4"), endpoints("newer", "10.1.2.9"))
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		lines := w.dumps()
@@ -441,16 +445,22 @@ func TestNothingIsDeletedBeforeEverySourceIsSynced(t *testing.T) {
 		w.shows(t, "all synced", `
 			CLUSTER-IP 10.96.0.1,tcp:80
 			CLUSTER-IP 10.96.0.4,tcp:80
-			REJECT 10.96.0.4,tcp:80
+			CLUSTER-IP 10.96.0.5,tcp:80
+			REJECT 10.96.0.5,tcp:80
 			VIPS 10.96.0.1
 			VIPS 10.96.0.4
+			VIPS 10.96.0.5
 			TCP 10.96.0.1:80 rr
 			-> 10.1.2.1:8080 Masq 1
+			TCP 10.96.0.4:80 rr
+			-> 10.1.2.9:8080 Masq 1
 			`+foreignServer+`
 			address 10.96.0.1
 			address 10.96.0.4
+			address 10.96.0.5
 			local 10.96.0.1 src 192.0.2.10
-			local 10.96.0.4 src 192.0.2.10`)
+			local 10.96.0.4 src 192.0.2.10
+			local 10.96.0.5 src 192.0.2.10`)
 		order(t, log, "vip delete 198.51.100.1", "ipvs delete TCP 198.51.100.1:80", "filter delete SLUICE-EXTERNAL 198.51.100.1,tcp:80")
 		order(t, log, "vip delete 10.96.0.2", "ipvs delete TCP 10.96.0.2:80", "filter delete SLUICE-CLUSTER-IP 10.96.0.2,tcp:80")
 		order(t, log, "ipvs delete TCP 192.0.2.10:30082", "filter delete SLUICE-EXTERNAL 192.0.2.10,tcp:30082")

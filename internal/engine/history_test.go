@@ -377,7 +377,6 @@ type expect struct {
 	h    history
 	want map[netip.Addr]bool
 	open map[model.FrontendKey]bool // frontends; false: only ever closed to some
-	hand map[model.FrontendKey]string
 }
 
 func newExpect(w *world) *expect {
@@ -388,9 +387,6 @@ func newExpect(w *world) *expect {
 		w.closed = func(vs ipvs.VirtualServer) bool {
 			open, known := e.open[model.FrontendKey{Addr: vs.Addr, Protocol: vs.Protocol}]
 			return known && !open
-		}
-		w.moving = func(vs ipvs.VirtualServer) bool {
-			return e.hand[model.FrontendKey{Addr: vs.Addr, Protocol: vs.Protocol}] == several
 		}
 	})
 	return e
@@ -406,20 +402,18 @@ func (e *expect) tell(key string, fact any) {
 
 // quiet is for when nothing moves.
 func (e *expect) quiet(r *run) {
-	if r.Climbing() == 0 {
-		e.w.locked(func() {
+	climbing := r.Climbing()
+	e.w.locked(func() {
+		if climbing == 0 {
 			e.forget()
 			e.note()
-		})
-	}
+		}
+	})
 }
 
 func (e *expect) forget() {
-	e.want, e.open, e.hand = map[netip.Addr]bool{}, map[model.FrontendKey]bool{}, map[model.FrontendKey]string{}
+	e.want, e.open = map[netip.Addr]bool{}, map[model.FrontendKey]bool{}
 }
-
-// several is the owner of a frontend that changes hands.
-const several = "several"
 
 func (e *expect) note() {
 	for _, v := range e.h.views() {
@@ -428,11 +422,6 @@ func (e *expect) note() {
 				e.want[f.Addr.Addr()] = true
 			}
 			e.open[f.FrontendKey] = e.open[f.FrontendKey] || !f.Restricted
-			if owner := e.hand[f.FrontendKey]; owner == "" {
-				e.hand[f.FrontendKey] = v.Service.Name
-			} else if owner != v.Service.Name {
-				e.hand[f.FrontendKey] = several
-			}
 		}
 	}
 }
@@ -450,7 +439,9 @@ func TestRandomHistories(t *testing.T) {
 		c := &chaos{rnd: rand.New(rand.NewPCG(seed, 1)), before: 0.08, lost: 0.02}
 		c.strike(w)
 		w.unready = true
-		r := w.start(t, conditions{sources: 1, nodeCIDR: true, audit: pick(rnd, 0, 20*time.Second)})
+		r := w.start(t, conditions{
+			sources: 1, nodeCIDR: true, audit: pick(rnd, 0, 20*time.Second), patience: pick(rnd, time.Second, time.Hour),
+		})
 		r.tell(e.h.facts()...)
 		for i := range 60 {
 			key, fact := anyFact(rnd)
@@ -628,6 +619,7 @@ func TestRandomRestarts(t *testing.T) {
 		c.strike(w)
 		what := fmt.Sprint("seed ", seed)
 		for range 5 {
+			w.locked(func() { w.unready = true })
 			r := w.start(t, conditions{sources: 1, nodeCIDR: true, patience: time.Second})
 			r.tell(h.facts()...)
 			for i := range 20 {
@@ -635,6 +627,7 @@ func TestRandomRestarts(t *testing.T) {
 				h[key] = fact
 				r.tell(fact)
 				if i == 5 {
+					w.locked(func() { w.unready = false })
 					r.tell(synced)
 				}
 				if rnd.IntN(3) == 0 {

@@ -26,7 +26,8 @@ const head = time.Second
 func (e *Engine) hurry(patience *time.Timer) {
 	switch e.phase {
 	case waiting:
-		e.opts.Log.Warn("not every source has told all it knows; adding what is known, deleting nothing")
+		e.opts.Log.Warn("not every source has told all it knows; adding what is known, deleting and refusing nothing")
+		e.store.Partial(true)
 		e.enter(urgent, patience)
 	case urgent:
 		e.enter(open, patience)
@@ -43,6 +44,7 @@ func (e *Engine) proceed(patience *time.Timer) {
 		e.enter(open, patience)
 	}
 	if e.phase == open && e.unsynced == 0 {
+		e.store.Partial(false)
 		e.enter(synced, patience)
 	}
 }

@@ -211,6 +211,7 @@ func (k *real) step(t *testing.T, c section) {
 	switch c.verb {
 	case "sleep": // whatever it is for is waited for
 	case "meddle":
+		k.look(t)
 		for _, line := range fields(c.text) {
 			if err := k.hands.meddle(t.Context(), line); err != nil {
 				t.Error(err)
@@ -236,7 +237,7 @@ func (k *real) step(t *testing.T, c section) {
 // come; at most for a while.
 func (k *real) settle(t *testing.T, done func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // a poll of a condition
+	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) { // a poll of a condition
 		if k.idle() && done() {
 			return
 		}
@@ -272,11 +273,28 @@ func (k *real) text(t *testing.T, table string) string {
 	case "writes":
 		return k.writes()
 	}
+	k.look(t)
 	text, err := k.hands.text(t.Context(), table)
 	if err != nil {
 		t.Errorf("%s: %v", table, err)
 	}
 	return text
+}
+
+// look has the hands find our device, if there is one: it may be a new one.
+func (k *real) look(t *testing.T) {
+	t.Helper()
+	there := false
+	k.ns.Do(func() {
+		_, err := net.InterfaceByName("sluice0")
+		there = err == nil
+	})
+	if !there {
+		return
+	}
+	if err := k.hands.links.Ensure(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // writes are those since the engine started.

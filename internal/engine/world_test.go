@@ -43,7 +43,6 @@ type world struct {
 	foreign map[ipvs.VirtualServer]bool
 	waiting func(netip.Addr) bool         // addresses that a Service waits for keep their place
 	closed  func(ipvs.VirtualServer) bool // frontends that source ranges close to others; nil: not looked at
-	moving  func(ipvs.VirtualServer) bool // frontends that change hands between Services of different policies
 	unready bool                          // not every source is synced: nothing may be deleted
 	looking bool                          // the world itself is reading
 	blind   bool                          // nothing is looked at: for benchmarks
@@ -437,7 +436,7 @@ func (s sight) answers(a netip.Addr) bool {
 		}
 	}
 	for f := range s.vacant {
-		if strings.HasPrefix(f, netip.AddrPortFrom(a, 0).String()[:len(netip.AddrPortFrom(a, 0).String())-1]) {
+		if at, _, _ := strings.Cut(f, " "); netip.MustParseAddrPort(at).Addr() == a {
 			return true
 		}
 	}
@@ -462,7 +461,7 @@ func (w *world) judge(was, is sight) {
 	}
 	for vs := range is.servers {
 		f := frontend(vs.Addr, vs.Protocol)
-		if moves := w.moving != nil && w.moving(vs); !is.members[f] && (was.members[f] && !moves || !was.servers[vs]) {
+		if !is.members[f] && (was.members[f] || !was.servers[vs]) {
 			bad("virtual server %s is there and no set names it", vs)
 		}
 		if !was.servers[vs] && !w.ruled() {

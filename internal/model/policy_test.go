@@ -166,6 +166,27 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
+// TestPartialFacts: nobody is refused before it is known that there are no
+// endpoints.
+func TestPartialFacts(t *testing.T) {
+	svc := web("web", func(s *Service) { s.InternalLocal = true })
+	s := newStore(svc)
+	s.Partial(true)
+	if got := text(Resolve(s, svc.Name)); got != "" {
+		t.Errorf("with facts missing:\n%swant nothing said of it", got)
+	}
+	s.TakeDirty(nil)
+	s.Partial(false)
+	if got := Resolve(s, svc.Name).Frontends[0].Vacancy(); got != Refused || len(s.TakeDirty(nil)) != 1 {
+		t.Errorf("with all facts: vacancy %d, want %d, and the Service looked at again", got, Refused)
+	}
+	s.Partial(true)
+	s.Apply(Event{Put: slice("a", "web", ep("10.1.0.1", "node1", "rs"))})
+	if got := text(Resolve(s, svc.Name)); !strings.Contains(got, "[10.1.0.1] [10.1.0.1]") {
+		t.Errorf("with an endpoint known and facts missing:\n%s", got)
+	}
+}
+
 func outcome(f Frontend) string {
 	text := fmt.Sprint(f.Kind, " ", f.Addr, " ")
 	switch f.Vacancy() {

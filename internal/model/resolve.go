@@ -36,6 +36,9 @@ func Resolve(s *Store, name Name) View {
 			chosen[k] = choose(s.candidates(name, k), place{s.opts.NodeName, s.here.zone})
 		}
 		f.Cluster, f.Local = chosen[k].cluster, chosen[k].local
+		if s.partial && f.Vacancy() != Served {
+			continue // its endpoints may just not have been told of yet
+		}
 		view.Frontends = append(view.Frontends, f)
 	}
 	return view

@@ -40,6 +40,7 @@ type Store struct {
 
 	here     nodeFacts
 	nodeGone bool // this node's Node was there once
+	partial  bool
 	triggers map[part][]time.Time
 	dirty    map[Name]struct{}
 }
@@ -129,6 +130,19 @@ func (s *Store) TakeDirty(now func(Name) bool) []Name {
 type part struct {
 	name   Name
 	family Family
+}
+
+// Partial says whether facts are missing, because not every source has told all
+// it knows. Then a frontend without endpoints may have some, which a former run
+// has programmed and nobody is to cut off: it is left out as if unknown.
+func (s *Store) Partial(partial bool) {
+	if s.partial == partial {
+		return
+	}
+	s.partial = partial
+	for name := range s.services {
+		s.dirty[name] = struct{}{}
+	}
 }
 
 // TakeTriggers returns when the changes happened that the EndpointSlices of one

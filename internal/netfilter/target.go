@@ -39,8 +39,10 @@ func New(opts Options) *Target { return &Target{opts: opts} }
 
 type section = reconcile.Section[Key, Spec]
 
-// List yields a section for each family and table, one for all sets, and one
-// for the members of each set. It starts one program for each family with
+// List yields a section for each family's tables, one for all sets, and one for
+// the members of each set: what one call read is one section, because what has
+// been read and not been taken yet would be stale after an Apply in between. It
+// starts one program for each family with
 // chains or jumps among what is asked for. A family or table that cannot be
 // read does not keep the others from being listed: its error comes last.
 func (t *Target) List(ctx context.Context, only []Key) iter.Seq2[section, error] {
@@ -51,10 +53,8 @@ func (t *Target) List(ctx context.Context, only []Key) iter.Seq2[section, error]
 			if err != nil {
 				errs = append(errs, err)
 			}
-			for table, s := range got {
-				if !yield(s.section(table), nil) {
-					return
-				}
+			if len(got) > 0 && !yield(sectionOf(f, got), nil) {
+				return
 			}
 		}
 		if !t.listSets(ctx, only, yield) {
@@ -75,11 +75,18 @@ func concerned(only []Key, f model.Family, table Table) bool {
 
 func (k Key) rule() bool { return k.Kind >= KindChain }
 
-// section is the table as the loop sees it.
-func (s saved) section(table Table) section {
+// sectionOf is what was read of a family's tables, as the loop sees it.
+func sectionOf(f model.Family, got map[Table]saved) section {
+	present := map[Key]Spec{}
+	for table, s := range got {
+		maps.Copy(present, s.specs(table))
+	}
 	return section{
-		Covers:  func(k Key) bool { return k.rule() && k.Family == s.family && k.Table == table },
-		Present: s.specs(table),
+		Covers: func(k Key) bool {
+			_, read := got[k.Table]
+			return k.rule() && k.Family == f && read
+		},
+		Present: present,
 	}
 }
 

@@ -28,6 +28,10 @@ type Health struct {
 	// it is being deleted, or marked to be. "": they may. It must not block.
 	// Nil: they may.
 	Node func() string
+	// Rising counts Services whose last change has not come true in every
+	// table yet: they go from table to table, and between two of them no table
+	// has anything to do. For /readyz alone. Nil: there are none.
+	Rising func() int
 	// Meter counts the answers; nil: nobody does.
 	Meter *Meter
 }
@@ -182,11 +186,21 @@ func (h Health) write(w http.ResponseWriter, probe string, good bool, r Report) 
 	_ = json.NewEncoder(w).Encode(r) // the client went away: nobody to tell
 }
 
+func (h Health) rising() int {
+	if h.Rising == nil {
+		return 0
+	}
+	return h.Rising()
+}
+
 func (h Health) serveReady(w http.ResponseWriter, _ *http.Request) {
 	loops, missing := h.judged()
 	ready, reason := Ready(loops)
 	if len(missing) > 0 {
 		ready, reason = false, missing[0]+": no such table"
+	}
+	if n := h.rising(); ready && n > 0 {
+		ready, reason = false, fmt.Sprintf("%d Services on their way", n)
 	}
 	if !ready {
 		http.Error(w, reason, http.StatusServiceUnavailable)
