@@ -22,7 +22,7 @@ type Setting struct {
 }
 
 // Wanted are the settings of a node, after section "Sysctls" of kube-proxy's
-// IPVS mode. conn_reuse_mode is left alone: since Linux 5.9 its default is
+// IPVS mode. conn_reuse_mode is only looked at: since Linux 5.9 its default is
 // right, and older kernels are not supported.
 func Wanted(ipv6 bool) []Setting {
 	settings := []Setting{
@@ -32,6 +32,8 @@ func Wanted(ipv6 bool) []Setting {
 			Why: "connections to a deleted endpoint would hang instead of ending"},
 		{Path: "net/ipv4/vs/expire_quiescent_template", Value: "1",
 			Why: "session affinity would keep sending clients to a leaving endpoint"},
+		{Path: "net/ipv4/vs/conn_reuse_mode", Value: "1", VerifyOnly: true,
+			Why: "a client that uses a source port again would stay with an endpoint that has gone; 1 is the default of Linux 5.9 and later"},
 		{Path: "net/ipv4/ip_forward", Value: "1",
 			Why: "packets between Services and pods are not forwarded without it"},
 	}
