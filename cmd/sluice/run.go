@@ -65,6 +65,7 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer k.close()
+	warnOfRelease(s.log)
 	k.setTimeouts(ctx, s.service.timeouts)
 	facts, record, tell, err := sources(s)
 	if err != nil {

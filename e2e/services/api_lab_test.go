@@ -25,6 +25,7 @@ import (
 const (
 	namespace           = metav1.NamespaceDefault
 	schedulerAnnotation = "sluice.dev/scheduler"
+	drainAnnotation     = "sluice.dev/drain-timeout"
 	proxyNameLabel      = "service.kubernetes.io/service-proxy-name"
 )
 

@@ -113,7 +113,7 @@ func TestAddressIsNodes(t *testing.T) {
 		t.Run("on "+n.Name, func(t *testing.T) {
 			n.follows(t, &served)
 			for _, addr := range []netip.Addr{claimed.V4, claimed.V6} {
-				if n != claimed && n.mustState(t).has("local routes", addr.String()) {
+				if n != claimed && n.mustState(t).Has("local routes", addr.String()) {
 					t.Errorf("%s has taken %s of %s", n.Name, addr, claimed.Name)
 				}
 				for _, from := range []*topo.Host{n.Host, w.podOn(n), w.Client} {

@@ -235,7 +235,7 @@ func TestIngressOfOthers(t *testing.T) {
 				theirs.svc.Status = corev1.ServiceStatus{}
 				w.follows(t, &theirs)
 				await(t, 5*time.Second, func() error {
-					if node1.mustState(t).has("local routes", addr) {
+					if node1.mustState(t).Has("local routes", addr) {
 						return fmt.Errorf("%s has taken %s", node1.Name, addr)
 					}
 					return nil

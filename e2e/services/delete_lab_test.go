@@ -4,8 +4,6 @@ package services
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +16,7 @@ import (
 // its addresses.
 func TestDelete(t *testing.T) {
 	w := enter(t)
-	was := map[*node]state{}
+	was := map[*node]topo.Tables{}
 	for _, n := range w.nodes {
 		was[n] = n.mustState(t)
 	}
@@ -30,15 +28,15 @@ func TestDelete(t *testing.T) {
 	for _, n := range w.nodes {
 		// Addresses come last, see follows.
 		await(t, 5*time.Second, func() error {
-			st, err := n.state()
+			st, err := n.Tables()
 			if err != nil {
 				return err
 			}
 			for _, f := range a.frontends(n) {
-				if !st.has("ipset", f.at.Addr().String()) {
+				if !st.Has("ipset", f.at.Addr().String()) {
 					return fmt.Errorf("%s: %s is in no set", n.Name, f.at.Addr())
 				}
-				if !st.has("local routes", f.at.Addr().String()) {
+				if !st.Has("local routes", f.at.Addr().String()) {
 					return fmt.Errorf("%s: %s is not routed", n.Name, f.at.Addr())
 				}
 			}
@@ -47,7 +45,7 @@ func TestDelete(t *testing.T) {
 	}
 	a.remove(t)
 	for _, n := range w.nodes {
-		await(t, 10*time.Second, func() error { return was[n].same(n) })
+		await(t, 10*time.Second, func() error { return was[n].Same(n.Host) })
 	}
 	for _, f := range a.frontends(node1) {
 		if f.protocol != corev1.ProtocolTCP || f.port.Name == "http" {
@@ -57,15 +55,4 @@ func TestDelete(t *testing.T) {
 			silent(t, from, topo.TCP, f.at)
 		}
 	}
-}
-
-// has reports whether one of a tool's lines has a word.
-func (s state) has(tool, word string) bool {
-	for _, line := range s[tool] {
-		words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" ,/\\", r) })
-		if slices.Contains(words, word) {
-			return true
-		}
-	}
-	return false
 }

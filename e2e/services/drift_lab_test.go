@@ -46,7 +46,7 @@ func TestDrift(t *testing.T) {
 		{"jump removed", "iptables -w -t nat -D PREROUTING 1; ip6tables -w -D INPUT 1"},
 		{"rule added", "iptables -w -I SLUICE-INPUT -p tcp --dport 80 -j DROP"},
 		{"everything at once", "ipvsadm -C; iptables -w -F SLUICE-INPUT; ip addr flush dev sluice0; " +
-			"for set in $(ipset list -n | grep SLUICE); do ipset flush $set; done;" + foreignServers},
+			"for set in $(ipset list -n | grep SLUICE); do ipset flush $set; done;" + topo.ForeignServers},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := drift(t)
@@ -57,7 +57,7 @@ func TestDrift(t *testing.T) {
 				}
 				return nil
 			})
-			await(t, 5*auditPeriod, func() error { return was.same(n) })
+			await(t, 5*auditPeriod, func() error { return was.Same(n.Host) })
 			answers(t, w.near, topo.TCP, at4, w.web[:2], nil)
 			answers(t, w.near, topo.TCP, at6, w.web[:2], nil)
 		})

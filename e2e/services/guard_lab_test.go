@@ -53,7 +53,7 @@ func TestGuard(t *testing.T) {
 				}
 				refused(t, c.from, topo.TCP, netip.AddrPortFrom(f.at.Addr(), port), quickly)
 				refused(t, c.from, topo.UDP, netip.AddrPortFrom(f.at.Addr(), port), quickly)
-				if err := ping(c.from, f.at.Addr()); err != nil {
+				if err := c.from.Ping(f.at.Addr()); err != nil {
 					t.Error(err)
 				}
 			}

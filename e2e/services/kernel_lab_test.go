@@ -3,12 +3,9 @@
 package services
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
-	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -19,20 +16,8 @@ import (
 	"sluice.dev/sluice/e2e/topo"
 )
 
-// tool runs one of the system's tools in a host's namespace. Without `ip netns
-// exec` between, which costs as much again; tools that need their own /sys are
-// for Host.Run.
-func tool(h *topo.Host, name string, args ...string) (string, error) {
-	var out []byte
-	err := h.Do(func() (err error) {
-		out, err = exec.Command(name, args...).Output()
-		return err
-	})
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		err = fmt.Errorf("%s %s on %s: %w: %s", name, strings.Join(args, " "), h.Name, err, exit.Stderr)
-	}
-	return string(out), err
-}
+// tool is Host.Tool.
+func tool(h *topo.Host, name string, args ...string) (string, error) { return h.Tool(name, args...) }
 
 // by hand, as an administrator would.
 func byHand(t *testing.T, h *topo.Host, script string) {
@@ -41,123 +26,11 @@ func byHand(t *testing.T, h *topo.Host, script string) {
 	must(t, err)
 }
 
-// state is all that sluice or anyone else has in a node's tables, as text that
-// is the same when the tables are: by the tool that says it.
-type state map[string][]string
-
-// The tools' output, and whether its order means something.
-var states = []struct {
-	name, command string
-	ordered       bool
-}{
-	{"ipvsadm", "ipvsadm -Sn", false},
-	{"iptables", "iptables-save", true},
-	{"ip6tables", "ip6tables-save", true},
-	{"ipset", "ipset save", false},
-	{"addresses", "ip -o addr | sed 's/^[0-9]*: //'", false},
-	{"local routes", "ip route show table local; ip -6 route show table local", false},
-}
-
-// noise is what differs between equal tables: counters, comments with the time,
-// a set's seed and size; built-in chains, as a table that was never used is as
-// good as an empty one.
-var noise = regexp.MustCompile(`^#.*|^COMMIT$|^\*.*|^:(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) .*| \[\d+:\d+\]| initval \S+| hashsize \d+`)
-
-func (n *node) state() (state, error) {
-	var script strings.Builder
-	for _, s := range states {
-		fmt.Fprintf(&script, "echo '== %s'; %s\n", s.name, s.command)
-	}
-	out, err := tool(n.Host, "sh", "-ec", script.String())
-	if err != nil {
-		return nil, err
-	}
-	st, table, name := state{}, "", ""
-	for line := range strings.Lines(out) {
-		line = strings.TrimRight(line, " \n")
-		if section, ok := strings.CutPrefix(line, "== "); ok {
-			name, table = section, ""
-			continue
-		}
-		if t, ok := strings.CutPrefix(line, "*"); ok {
-			table = t + " "
-		}
-		line = strings.TrimRight(noise.ReplaceAllString(line, ""), " ")
-		if line != "" && !second(line) {
-			st[name] = append(st[name], table+line)
-		}
-	}
-	for _, s := range states {
-		if !s.ordered {
-			slices.Sort(st[s.name])
-		}
-	}
-	// Empty chains come in an order of their own.
-	for _, name := range []string{"iptables", "ip6tables"} {
-		slices.SortStableFunc(st[name], func(a, b string) int {
-			return strings.Compare(chainOf(a), chainOf(b))
-		})
-	}
-	return st, nil
-}
-
-// second reports whether a route is the one the kernel makes of an IPv4
-// address whose route of sluice's is there already, as when somebody takes the
-// address away and sluice puts it back. It stands behind that and has no use.
-func second(line string) bool {
-	f := strings.Fields(line)
-	return len(f) > 9 && f[0] == "local" && f[3] == "sluice0" && f[1] == f[9]
-}
-
-// chainOf is the table and chain of a line of iptables-save.
-func chainOf(line string) string {
-	f := strings.Fields(strings.Replace(line, " :", " -N ", 1))
-	if len(f) < 3 {
-		return line
-	}
-	return f[0] + " " + f[2]
-}
-
-func (n *node) mustState(t *testing.T) state {
+func (n *node) mustState(t *testing.T) topo.Tables {
 	t.Helper()
-	st, err := n.state()
+	st, err := n.Tables()
 	must(t, err)
 	return st
-}
-
-// same says how the node's state now differs from s.
-func (s state) same(n *node) error {
-	now, err := n.state()
-	if err != nil {
-		return err
-	}
-	for _, part := range states {
-		want, have := s[part.name], now[part.name]
-		if slices.Equal(want, have) {
-			continue
-		}
-		if d := difference(want, have); d != "" {
-			return fmt.Errorf("%s: %s differ:%s", n.Name, part.name, d)
-		}
-		return fmt.Errorf("%s: %s are in another order:\n%s\nnot\n%s", n.Name, part.name, strings.Join(have, "\n"), strings.Join(want, "\n"))
-	}
-	return nil
-}
-
-// difference is the lines of one list that the other lacks; "" is none.
-func difference(want, have []string) string {
-	var b strings.Builder
-	for _, l := range want {
-		if !slices.Contains(have, l) {
-			fmt.Fprintf(&b, "\n  missing: %s", l)
-		}
-	}
-	for _, l := range have {
-		if !slices.Contains(want, l) {
-			fmt.Fprintf(&b, "\n  extra:   %s", l)
-		}
-	}
-	return b.String()
 }
 
 // servers is the node's virtual servers and destinations, one per line.
@@ -190,9 +63,13 @@ func kernelPort(protocol corev1.Protocol, at netip.AddrPort) string {
 	}[protocol] + at.String()
 }
 
-// servers are the lines of `ipvsadm -Sn` that an app wants on a node.
+// servers are the lines of `ipvsadm -Sn` that an app wants on a node: none if
+// there is nobody to serve.
 func (a *app) servers(n *node) []string {
 	var lines []string
+	if len(a.usable()) == 0 {
+		return nil
+	}
 	for _, f := range a.frontends(n) {
 		at := kernelPort(f.protocol, f.at)
 		head := "-A " + at + " -s " + a.scheduler()
@@ -242,7 +119,7 @@ func (n *node) follows(t *testing.T, apps ...*app) {
 			return err
 		}
 		have = slices.DeleteFunc(have, func(l string) bool { return strings.HasSuffix(l, " -w 0") })
-		if d := difference(sorted, have); d != "" {
+		if d := topo.Difference(sorted, have); d != "" {
 			return fmt.Errorf("ipvsadm on %s:%s", n.Name, d)
 		}
 		return nil

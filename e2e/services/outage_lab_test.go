@@ -21,7 +21,7 @@ func TestAPIServerGone(t *testing.T) {
 	doomed := w.create(t, "doomed", ready(w.web[0]), nil)
 	w.follows(t, a, doomed)
 	w.settled(t)
-	was := map[*node]state{}
+	was := map[*node]topo.Tables{}
 	for _, n := range w.nodes {
 		was[n] = n.mustState(t)
 	}
@@ -52,7 +52,7 @@ func TestAPIServerGone(t *testing.T) {
 		must(t, n.probe("/livez")) // a restart would not help
 	}
 	for _, n := range w.nodes {
-		if err := was[n].same(n); err != nil {
+		if err := was[n].Same(n.Host); err != nil {
 			t.Errorf("without API server: %v", err)
 		}
 	}

@@ -94,7 +94,7 @@ func TestRestart(t *testing.T) {
 		{"killed", func(n *node) error { return n.agent.Kill() }},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			was := map[*node]state{}
+			was := map[*node]topo.Tables{}
 			for _, n := range w.nodes {
 				was[n] = n.mustState(t)
 				must(t, way.end(n))
@@ -103,7 +103,7 @@ func TestRestart(t *testing.T) {
 				l.more(t, 5) // while nobody is there
 			}
 			for _, n := range w.nodes {
-				if err := was[n].same(n); err != nil {
+				if err := was[n].Same(n.Host); err != nil {
 					t.Errorf("without sluice: %v", err)
 				}
 				must(t, w.start(n))
@@ -118,7 +118,7 @@ func TestRestart(t *testing.T) {
 						t.Errorf("%s: %s: %v keys written in %v commands after a restart, want none", n.Name, table, keys, commands)
 					}
 				}
-				if err := was[n].same(n); err != nil {
+				if err := was[n].Same(n.Host); err != nil {
 					t.Errorf("restarted: %v", err)
 				}
 			}
@@ -158,7 +158,7 @@ func TestChangedMeanwhile(t *testing.T) {
 	for _, n := range w.nodes {
 		st := n.mustState(t)
 		for _, addr := range gone.svc.Spec.ClusterIPs {
-			if st.has("local routes", addr) || st.has("ipset", addr) {
+			if st.Has("local routes", addr) || st.Has("ipset", addr) {
 				t.Errorf("%s still has %s of a Service that is gone", n.Name, addr)
 			}
 		}

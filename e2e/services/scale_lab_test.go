@@ -20,7 +20,10 @@ import (
 func TestScale(t *testing.T) {
 	w := enter(t)
 	web, node1, node3 := w.web, w.nodes[0], w.nodes[2]
-	a := w.create(t, "scale", ready(web[:2]...), func(svc *corev1.Service) { svc.Spec.Type = corev1.ServiceTypeNodePort })
+	a := w.create(t, "scale", ready(web[:2]...), func(svc *corev1.Service) {
+		svc.Spec.Type = corev1.ServiceTypeNodePort
+		svc.Annotations = map[string]string{drainAnnotation: "1m"}
+	})
 	w.follows(t, a)
 
 	four, six := w.far.V4, w.far.V6
@@ -100,6 +103,7 @@ func TestScale(t *testing.T) {
 		for _, l := range loads {
 			l.end(t)
 		}
+		a.update(t, func(svc *corev1.Service) { svc.Annotations = nil }) // those that have ended are not waited for so long
 		a.scale(t)
 		w.follows(t, a)
 		refused(t, w.near, topo.UDP, a.at(t, node1, clusterIP, "udp", four), time.Second)

@@ -52,9 +52,17 @@ func TestListing(t *testing.T) {
 		w.listsAsIPVSAdm(t, n)
 	}
 	a.scale(t) // all of them drain
-	w.follows(t, a, sticky)
+	at := kernelPort(corev1.ProtocolTCP, a.at(t, node1, clusterIP, "tcp", node1.V4))
+	await(t, 10*time.Second, func() error {
+		have, err := node1.servers()
+		if err == nil && !slices.ContainsFunc(have, func(l string) bool { return strings.HasPrefix(l, "-a "+at) && strings.HasSuffix(l, " -w 0") }) {
+			err = fmt.Errorf("no destination of %s drains", at)
+		}
+		return err
+	})
 	w.listsAsIPVSAdm(t, node1)
-	kept.end(t)
+	kept.reset(t)
+	w.follows(t, a, sticky)
 }
 
 // TestRulesAreStatic: Services move members of sets, never a rule.
@@ -111,7 +119,7 @@ func TestCleanup(t *testing.T) {
 		if err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
-		if err := n.before.same(n); err != nil {
+		if err := n.before.Same(n.Host); err != nil {
 			t.Errorf("after cleanup: %v", err)
 		}
 		if _, err := tool(n.Host, w.bin, "cleanup"); err != nil {

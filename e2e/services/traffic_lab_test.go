@@ -260,39 +260,3 @@ func (s *session) reset(t *testing.T) {
 	}
 	s.conn.Close()
 }
-
-// ping sends one echo request and waits for the answer.
-func ping(from *topo.Host, to netip.Addr) error {
-	const request4, reply4, request6, reply6 = 8, 0, 128, 129
-	network, request, reply := "ip4:icmp", byte(request4), byte(reply4)
-	if to.Is6() {
-		network, request, reply = "ip6:ipv6-icmp", request6, reply6
-	}
-	var conn net.Conn
-	err := from.Do(func() (err error) {
-		conn, err = net.Dial(network, to.String())
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	// The first word and its complement make the checksum; the kernel fills in
-	// that of ICMPv6.
-	if _, err := conn.Write([]byte{request, 0, ^request, 0xff, 0, 0, 0, 0}); err != nil {
-		return err
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
-		return err
-	}
-	buf := make([]byte, 256)
-	for {
-		n, _, err := conn.(*net.IPConn).ReadFromIP(buf) // without the IPv4 header
-		if err != nil {
-			return fmt.Errorf("ping %s from %s: %w", to, from.Name, err)
-		}
-		if n > 0 && buf[0] == reply {
-			return nil
-		}
-	}
-}

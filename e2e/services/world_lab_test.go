@@ -26,6 +26,10 @@ import (
 // put right within a test.
 const auditPeriod = 2 * time.Second
 
+// drainTimeout is how long connections keep what has gone in a node's tables,
+// ended ones too. A test that needs more has its Service say so.
+const drainTimeout = 5 * time.Second
+
 // The ports of every web pod.
 const (
 	webPort  = 8080 // TCP, UDP and SCTP
@@ -60,7 +64,7 @@ type node struct {
 	*topo.Host
 	agent  *agent.Agent
 	log    *os.File
-	before state // what was there before sluice was first started
+	before topo.Tables // what was there before sluice was first started
 }
 
 // shared is the world: TestMain has no other way to hand it to tests.
@@ -181,33 +185,14 @@ func (w *world) routes() error {
 	return nil
 }
 
-// foreignServers are virtual servers that are not ours, one of them at an
-// address where we have some too.
-const foreignServers = `
-	ipvsadm -A -t 10.99.0.1:9999 -s wrr -p 60; ipvsadm -a -t 10.99.0.1:9999 -r 10.99.0.9:80 -m -w 3
-	ipvsadm -A -u 10.99.0.1:53 -s lc; ipvsadm -A -t 10.96.0.1:9999 -s rr`
-
 // furnish gives a node what others than sluice have there, and its Node object.
 // Nothing of sluice's may ever touch it.
 func (w *world) furnish(n *node) error {
-	// Tests refuse more connections in a second than a kernel reports.
-	for _, name := range []string{"net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"} {
-		if err := n.Sysctl(name, "0"); err != nil {
-			return err
-		}
-	}
-	const script = `
-		iptables -w -N FOREIGN; iptables -w -A FOREIGN -p tcp --dport 9 -j DROP; iptables -w -A INPUT -j FOREIGN
-		iptables -w -t nat -N FOREIGN; iptables -w -t nat -A POSTROUTING -s 10.99.0.0/16 -j FOREIGN
-		ip6tables -w -N FOREIGN; ip6tables -w -A FORWARD -j FOREIGN
-		ipset create FOREIGN hash:ip; ipset add FOREIGN 10.99.0.7
-		ip link add foreign0 type dummy; ip addr add 10.99.0.1/32 dev foreign0
-		ip addr add fd00:99::1/128 dev foreign0 nodad; ip link set foreign0 up`
-	if _, err := tool(n.Host, "sh", "-ec", foreignServers+script); err != nil {
+	if err := n.Furnish(); err != nil {
 		return err
 	}
 	var err error
-	if n.before, err = n.state(); err != nil {
+	if n.before, err = n.Tables(); err != nil {
 		return err
 	}
 	if n.log, err = os.Create(filepath.Join(logDir(), n.Name+".log")); err != nil {
@@ -231,6 +216,7 @@ func (w *world) start(n *node) (err error) {
 		"--hostname-override", n.Name,
 		"--cluster-cidr", topo.ClusterCIDR4+","+topo.ClusterCIDR6,
 		"--audit-period", auditPeriod.String(),
+		"--drain-timeout", drainTimeout.String(),
 	)
 	return err
 }
@@ -248,14 +234,14 @@ func enter(t *testing.T) *world {
 	t.Helper()
 	w := shared
 	marks := map[*node]int64{}
-	was := map[*node]state{}
+	was := map[*node]topo.Tables{}
 	for _, n := range w.nodes {
 		marks[n], _ = n.log.Seek(0, 1)
 		was[n] = n.mustState(t)
 	}
 	t.Cleanup(func() {
 		for _, n := range w.nodes {
-			await(t, 20*time.Second, func() error { return was[n].same(n) })
+			await(t, 20*time.Second, func() error { return was[n].Same(n.Host) })
 			await(t, 5*time.Second, func() error { return n.probe("/healthz") })
 		}
 		if !t.Failed() {

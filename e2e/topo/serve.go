@@ -46,6 +46,25 @@ func (h *Host) Serve(protocol string, port uint16) (stop func() error, err error
 	return stop, nil
 }
 
+// ServePolitely is Serve for HTTP with an end as real servers have it when they
+// are told to stop: the returned function takes no more connections, closes
+// those without a request, lets the others end, and waits for them. They go
+// hard when the topology closes.
+func (h *Host) ServePolitely(port uint16) (stop func(context.Context) error, err error) {
+	var l net.Listener
+	err = h.Do(func() error {
+		l, err = listenStream(TCP, port)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("topo: serve http port %d on %q: %w", port, h.Name, err)
+	}
+	s := &http.Server{Handler: httpAnswer(h.Name), ReadHeaderTimeout: time.Minute}
+	go func() { _ = s.Serve(l) }()
+	h.onClose(s.Close)
+	return s.Shutdown, nil
+}
+
 // service is a server whose sockets are open.
 type service struct {
 	serve func()

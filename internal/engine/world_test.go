@@ -518,6 +518,7 @@ type conditions struct {
 	families []model.Family
 	cleanup  bool // as `sluice cleanup`: no rules are wanted
 	nodeCIDR bool // pods are where the Node says, not in 10.1.0.0/16
+	hooks    engine.Hooks
 }
 
 // start runs an engine over the world, wired as cmd/sluice does it.
@@ -548,11 +549,12 @@ func (w *world) start(tb testing.TB, c conditions) *run {
 		Targets:  w.targets(c.families),
 		Audit:    c.audit,
 		Patience: c.patience,
-		Hooks: engine.Hooks{Problem: func(p model.Problem) {
-			told.mu.Lock()
-			defer told.mu.Unlock()
-			told.all = append(told.all, p)
-		}},
+		Hooks:    c.hooks,
+	}
+	opts.Hooks.Problem = func(p model.Problem) {
+		told.mu.Lock()
+		defer told.mu.Unlock()
+		told.all = append(told.all, p)
 	}
 	health := healthcheck.New(healthcheck.Options{Listen: w.listen, Problem: opts.Hooks.Problem})
 	opts.Targets.Health = health

@@ -1,0 +1,298 @@
+//go:build lab
+
+package semantics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/topo"
+)
+
+// auditPeriod is short, so that drift is put right within a test.
+const auditPeriod = 2 * time.Second
+
+// drainTimeout is short too: no test is about connections to what has gone, and
+// those that have ended would keep virtual servers for minutes.
+const drainTimeout = time.Second
+
+// podPort is where every endpoint serves TCP, UDP and SCTP.
+const podPort = 8080
+
+// world is what all tests share, because it takes seconds to build. Traffic
+// from outside to any Service's address comes in through one node, node1 unless
+// a test has the router send it elsewhere.
+//
+//	node1  a1 a2 near        client ── router ── nodes
+//	node2  b1
+//	node3  c1 far
+type world struct {
+	*topo.Topology
+	bin       string // the sluice binary
+	manifests string // the directory that all agents read
+
+	nodes          []*node
+	a1, a2, b1, c1 *topo.Host // pods that serve
+	near, far      *topo.Host // pods that only ask
+
+	services int  // how many Services there have been: each has numbers of its own
+	marks    int  // how many times a test has waited for the agents
+	meddling bool // whether this test changes tables by hand
+}
+
+// node is a node with sluice on it.
+type node struct {
+	*topo.Host
+	agent  *agent.Agent
+	log    *os.File
+	before topo.Tables // what was there before sluice was first started
+}
+
+// shared is the world: TestMain has no other way to hand it to tests.
+var shared *world
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	begin := time.Now()
+	w, err := newWorld()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "semantics:", errors.Join(err, w.close()))
+		return 1
+	}
+	fmt.Printf("world of 3 nodes and 6 pods, with sluice ready, after %v\n", time.Since(begin).Round(time.Millisecond))
+	shared = w
+	code := m.Run()
+	if err := w.close(); err != nil {
+		fmt.Fprintln(os.Stderr, "semantics:", err)
+		return 1
+	}
+	return code
+}
+
+func newWorld() (w *world, err error) {
+	w = &world{bin: os.Getenv("SLUICE_BIN")}
+	if w.bin == "" {
+		return w, errors.New("SLUICE_BIN does not say where sluice is; see `make e2e`")
+	}
+	if w.Topology, err = topo.New(3); err != nil {
+		return w, err
+	}
+	if err := w.addPods(); err != nil {
+		return w, err
+	}
+	if w.manifests, err = os.MkdirTemp("", "manifests-"); err != nil {
+		return w, err
+	}
+	for i, h := range w.Nodes {
+		n := &node{Host: h}
+		w.nodes = append(w.nodes, n)
+		if err := w.furnish(n, i); err != nil {
+			return w, err
+		}
+	}
+	return w, errors.Join(w.route("add", w.nodes[0]), w.writeMark(0), w.start(detector()...))
+}
+
+func (w *world) addPods() error {
+	for _, p := range []struct {
+		name  string
+		node  int
+		pod   **topo.Host
+		serve bool
+	}{
+		{"a1", 0, &w.a1, true}, {"a2", 0, &w.a2, true}, {"near", 0, &w.near, false},
+		{"b1", 1, &w.b1, true},
+		{"c1", 2, &w.c1, true}, {"far", 2, &w.far, false},
+	} {
+		h, err := w.AddPod(w.Nodes[p.node], p.name)
+		if err != nil {
+			return err
+		}
+		*p.pod = h
+		if !p.serve {
+			continue
+		}
+		for _, protocol := range []string{topo.TCP, topo.UDP, topo.SCTP} {
+			if _, err := h.Serve(protocol, podPort); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *world) furnish(n *node, number int) (err error) {
+	if err := n.Furnish(); err != nil {
+		return err
+	}
+	if n.before, err = n.Tables(); err != nil {
+		return err
+	}
+	if n.log, err = os.Create(filepath.Join(logDir(), "semantics-"+n.Name+".log")); err != nil {
+		return err
+	}
+	return w.write(w.nodeObject(n, number))
+}
+
+// logDir is where logs are worth more than the run, if anywhere.
+func logDir() string {
+	if out := os.Getenv("SLUICE_LAB_OUT"); out != "" {
+		return out
+	}
+	return os.TempDir()
+}
+
+// outsideRanges are the addresses that no node or pod has: ClusterIPs, external
+// IPs and a load balancer's.
+var outsideRanges = []string{"10.96.0.0/12", "198.51.100.0/24", "203.0.113.0/24", "fd00:10:96::/112", "2001:db8::/32"}
+
+// route has the router send Services' addresses to a node ("add", "replace").
+func (w *world) route(verb string, via *node) error {
+	var script strings.Builder
+	for _, to := range outsideRanges {
+		at := via.Addr(netip.MustParsePrefix(to).Addr())
+		fmt.Fprintf(&script, "ip route %s %s via %s\n", verb, to, at)
+	}
+	_, err := w.Router.Tool("sh", "-ec", script.String())
+	return err
+}
+
+// routeBy is route for the length of a test.
+func (w *world) routeBy(t *testing.T, via *node) {
+	t.Helper()
+	must(t, w.route("replace", via))
+	t.Cleanup(func() { must(t, w.route("replace", w.nodes[0])) })
+}
+
+// detector are the flags that let sluice tell pods from others, which is how it
+// runs but where a test says otherwise.
+func detector() []string {
+	return []string{"--cluster-cidr", topo.ClusterCIDR4 + "," + topo.ClusterCIDR6}
+}
+
+// start starts sluice on every node with flags of its own, and waits.
+func (w *world) start(flags ...string) (err error) {
+	for _, n := range w.nodes {
+		n.agent, err = agent.Start(n.Host, w.bin, n.log, append([]string{
+			"--manifests", w.manifests, "--hostname-override", n.Name, "--audit-period", auditPeriod.String(),
+			"--drain-timeout", drainTimeout.String(),
+		}, flags...)...)
+		if err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, n := range w.nodes {
+		if err := n.agent.Ready(ctx); err != nil {
+			return fmt.Errorf("%w; its log:\n%s", err, n.logSince(0))
+		}
+	}
+	return nil
+}
+
+// restart starts the agents again with other flags, for the length of a test.
+func (w *world) restart(t *testing.T, flags ...string) {
+	t.Helper()
+	again := func(flags []string) {
+		for _, n := range w.nodes {
+			must(t, n.agent.Stop())
+		}
+		must(t, w.start(flags...))
+	}
+	again(flags)
+	t.Cleanup(func() { again(detector()) })
+}
+
+func (w *world) close() error {
+	if w.Topology == nil {
+		return nil
+	}
+	return errors.Join(w.Close(), os.RemoveAll(w.manifests))
+}
+
+// enter is how a test begins. When it ends the world must be as it was: no
+// Services, the kernels as at the beginning with all that others have there,
+// the agents the same processes and healthy.
+func enter(t *testing.T) *world {
+	t.Helper()
+	w := shared
+	w.meddling = false
+	offsets := map[*node]int64{}
+	was := map[*node]topo.Tables{}
+	drift := map[int]float64{} // by pid
+	for _, n := range w.nodes {
+		offsets[n], _ = n.log.Seek(0, 1)
+		was[n] = n.mustTables(t)
+		drift[n.agent.Pid()] = n.drift(t)
+	}
+	t.Cleanup(func() {
+		must(t, w.writeMark(0))
+		for _, n := range w.nodes {
+			await(t, 8*time.Second, func() error { return was[n].Same(n.Host) })
+			await(t, 5*time.Second, func() error { return n.probe("/healthz") })
+			if before, same := drift[n.agent.Pid()]; same && !w.meddling && n.drift(t) > before {
+				t.Errorf("%s: sluice found %v keys changed by others, who changed nothing", n.Name, n.drift(t)-before)
+			}
+		}
+		if !t.Failed() {
+			return
+		}
+		for _, n := range w.nodes {
+			t.Logf("log of sluice on %s:\n%s", n.Name, n.logSince(offsets[n]))
+		}
+	})
+	return w
+}
+
+func (n *node) mustTables(t *testing.T) topo.Tables {
+	t.Helper()
+	tables, err := n.Tables()
+	must(t, err)
+	return tables
+}
+
+// probe asks sluice's own opinion, as a kubelet does.
+func (n *node) probe(path string) error {
+	_, err := get(n.Host, "http://127.0.0.1:10256"+path)
+	return err
+}
+
+// logSince is the tail of what sluice logged after an offset.
+func (n *node) logSince(offset int64) string {
+	const most = 40
+	text, err := os.ReadFile(n.log.Name())
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.SplitAfter(string(text[min(offset, int64(len(text))):]), "\n")
+	return strings.Join(lines[max(0, len(lines)-most):], "")
+}
+
+// await fails the test when a condition has not come about in time.
+func await(t *testing.T, limit time.Duration, f func() error) {
+	t.Helper()
+	// Not t.Context: it has ended when cleanups run.
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := topo.Eventually(ctx, f); err != nil {
+		t.Errorf("after %v: %v", limit, err)
+	}
+}
+
+// must fails the test at once.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
