@@ -73,6 +73,7 @@ func run(ctx context.Context, s settings) error {
 	}
 	watch := newObserver(s, k.families, k.flows)
 	switches := sysctl.NewKeeper("/proc/sys", sysctl.Wanted(k.serves(model.IPv6)), s.audit, s.log)
+	switches.Apply()
 
 	var e *engine.Engine
 	health := status.Health{
@@ -88,18 +89,8 @@ func run(ctx context.Context, s settings) error {
 	})
 	hooks := watch.hooks()
 	hooks.Problem = tell
-	e = engine.New(engine.Options{
-		Store:    storeOptions(s),
-		Sources:  len(facts),
-		Families: k.families,
-		IPVS:     ipvs.Options{Scheduler: s.service.scheduler},
-		NodeCIDR: s.service.detectMode == nodeCIDRMode,
-		Rules:    rules(s, k.families),
-		Targets:  engine.Targets{Rules: k.netfilter(), Servers: servers, Addresses: vip.New(k.device), Health: ports},
-		Audit:    s.audit,
-		Hooks:    hooks,
-		Patience: patience,
-		Log:      s.log,
+	e = newEngine(s, k.families, len(facts), hooks, engine.Targets{
+		Rules: k.netfilter(), Servers: servers, Addresses: vip.New(k.device), Health: ports,
 	})
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { defer ports.Close(); e.Run(ctx); return nil })
@@ -121,6 +112,22 @@ func run(ctx context.Context, s settings) error {
 	}
 	s.log.Info("stopped; Services stay as they are")
 	return nil
+}
+
+func newEngine(s settings, families []model.Family, sources int, hooks engine.Hooks, targets engine.Targets) *engine.Engine {
+	return engine.New(engine.Options{
+		Store:    storeOptions(s),
+		Sources:  sources,
+		Families: families,
+		IPVS:     ipvs.Options{Scheduler: s.service.scheduler},
+		NodeCIDR: s.service.detectMode == nodeCIDRMode,
+		Rules:    rules(s, families),
+		Targets:  targets,
+		Audit:    s.audit,
+		Hooks:    hooks,
+		Patience: patience,
+		Log:      s.log,
+	})
 }
 
 // serve answers over HTTP until ctx ends.

@@ -28,7 +28,7 @@ func (k *Keeper) Drift() uint64 { return k.drift.Load() }
 
 // Run keeps the settings until ctx ends. They stay as they are then.
 func (k *Keeper) Run(ctx context.Context) {
-	k.round()
+	k.Apply()
 	if k.period == 0 {
 		return
 	}
@@ -39,13 +39,14 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			k.drift.Add(uint64(k.round()))
+			k.drift.Add(uint64(k.Apply()))
 		}
 	}
 }
 
-// round brings the settings about; what stays wrong is said once.
-func (k *Keeper) round() (written int) {
+// Apply brings the settings about, and returns how many it had to write. What
+// stays wrong is said once. It is for before Run, when what follows needs them.
+func (k *Keeper) Apply() (written int) {
 	written, errs := Apply(k.root, k.settings)
 	said := make(map[string]bool, len(errs))
 	for _, err := range errs {
