@@ -286,15 +286,7 @@ func TestKernelTruthTable(t *testing.T) {
 			l := newLab(t, w)
 			// A node that drops what it forwards, as one with docker does.
 			sh(t, l.node, l.node4or6("iptables", "ip6tables")+" -A FORWARD -j DROP")
-			for _, mode := range []struct {
-				name          string
-				table         string
-				detector, all bool
-			}{
-				{"with a detector", truthTable, true, false},
-				{"without a detector", blindTable, false, false},
-				{"masquerade all", masqueradeAllTable, true, true},
-			} {
+			for _, mode := range modes() {
 				for policy, set := range policies() {
 					l.configure(t, w.config(mode.detector, mode.all), w.service(t, []string{"here", "elsewhere"}, set))
 					for _, c := range cells(mode.table) {

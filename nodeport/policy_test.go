@@ -117,6 +117,21 @@ pod      NodePort   | all masq | all       | all masq   | all
 external LB         | all masq | local     | all masq   | local
 `
 
+// mode is a configuration of the node, and the table that holds under it.
+type mode struct {
+	name          string
+	table         string
+	detector, all bool
+}
+
+func modes() []mode {
+	return []mode{
+		{"with a detector", truthTable, true, false},
+		{"without a detector", blindTable, false, false},
+		{"masquerade all", masqueradeAllTable, true, true},
+	}
+}
+
 // policies set what a column is about.
 func policies() map[string]func(*model.Service) {
 	return map[string]func(*model.Service){
@@ -146,15 +161,7 @@ func cells(table string) []cell {
 }
 
 func TestTruthTable(t *testing.T) {
-	for _, mode := range []struct {
-		name          string
-		table         string
-		detector, all bool
-	}{
-		{"with a detector", truthTable, true, false},
-		{"without a detector", blindTable, false, false},
-		{"masquerade all", masqueradeAllTable, true, true},
-	} {
+	for _, mode := range modes() {
 		for _, w := range worlds() {
 			for _, c := range cells(mode.table) {
 				t.Run(fmt.Sprintf("%s/%s/%s to %s/%s", mode.name, w.family, c.from, c.to, c.policy), func(t *testing.T) {

@@ -66,6 +66,16 @@ func TestScriptsOtherwise(t *testing.T) {
 	}
 }
 
+// stepByStep is where a script ends as it is written.
+func stepByStep(t *testing.T, s script, node []any) *fakes {
+	t.Helper()
+	f := newFakes(t, s, way{name: "step by step"})
+	f.tell(node)
+	s.play(t, f)
+	f.settle(t, anything)
+	return f
+}
+
 // TestScriptsSquashed tells all facts of a script at once, those included that
 // others replace: it ends where it ends step by step.
 func TestScriptsSquashed(t *testing.T) {
@@ -76,10 +86,7 @@ func TestScriptsSquashed(t *testing.T) {
 		node := decode(t, "preamble", preamble)
 		t.Run(s.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				slow := newFakes(t, s, way{name: "step by step"})
-				slow.tell(node)
-				s.play(t, slow)
-				slow.settle(t, anything)
+				slow := stepByStep(t, s, node)
 				for _, w := range []way{{name: "squashed"}, {name: "squashed, with faults", faults: 0.1}} {
 					f := newFakes(t, s, w)
 					f.tell(node)
@@ -105,10 +112,7 @@ func TestScriptsLastWords(t *testing.T) {
 		node := decode(t, "preamble", preamble)
 		t.Run(s.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				slow := newFakes(t, s, way{name: "step by step"})
-				slow.tell(node)
-				s.play(t, slow)
-				slow.settle(t, anything)
+				slow := stepByStep(t, s, node)
 				f := newFakes(t, s, way{name: "last words"})
 				var facts []any
 				for _, o := range slow.order {
