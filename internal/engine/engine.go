@@ -102,25 +102,31 @@ func or[F any](f *F, nobody F) {
 type Engine struct {
 	opts  Options
 	inbox inbox
+	facts atomic.Pointer[Facts]
+	tables
+	state // Run's goroutine's
+}
 
-	// What follows belongs to Run's goroutine.
-	store    *model.Store
-	unsynced int
-	phase    phase
-	reported map[model.Name]map[model.Problem]struct{}
-	pods     []netip.Prefix // that the node's wish was made of
-	based    bool           // the node has wished
-	rising   map[Owner]*rise
-	began    time.Time
-	ladder   *ladder.Ladder[Owner]
-
+// tables are where wishes go.
+type tables struct {
+	ladder    *ladder.Ladder[Owner]
 	rules     *ladder.Table[Owner, netfilter.Key, netfilter.Spec]
 	servers   *ladder.Table[Owner, ipvs.Key, ipvs.Spec]
 	addresses *ladder.Table[Owner, vip.Key, vip.Spec]
 	health    *side[healthcheck.Key, healthcheck.Spec]
 	loops     []tableLoop
+}
 
-	facts atomic.Pointer[Facts]
+// state is what the engine knows.
+type state struct {
+	store    *model.Store
+	unsynced int // sources
+	phase    phase
+	began    time.Time
+	reported map[model.Name]map[model.Problem]struct{}
+	rising   map[Owner]*rise
+	pods     []netip.Prefix // that the node's wish was made of
+	based    bool           // the node has wished
 }
 
 // tableLoop is what the engine wants of a loop besides claims.
@@ -148,12 +154,14 @@ func New(opts Options) *Engine {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
-		opts:     opts,
-		inbox:    inbox{wake: make(chan struct{}, 1)},
-		store:    model.NewStore(opts.Store),
-		unsynced: opts.Sources,
-		reported: map[model.Name]map[model.Problem]struct{}{},
-		rising:   map[Owner]*rise{},
+		opts:  opts,
+		inbox: inbox{wake: make(chan struct{}, 1)},
+		state: state{
+			store:    model.NewStore(opts.Store),
+			unsynced: opts.Sources,
+			reported: map[model.Name]map[model.Problem]struct{}{},
+			rising:   map[Owner]*rise{},
+		},
 	}
 	e.publish()
 	rules := newLoop(e, opts.Targets.Rules, table[netfilter.Key]{rulesRung, "netfilter", self[netfilter.Key], nodeport.Free})

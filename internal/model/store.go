@@ -29,20 +29,24 @@ type StoreOptions struct {
 //	claimants frontend -> names of the Services that want it (nearly always one)
 type Store struct {
 	opts StoreOptions
+	told
+	here nodeFacts
 
-	services  map[Name]Service
-	slices    map[Name]map[Name]EndpointSlice
-	owner     map[Name]Name // slice -> its Service
-	nodes     map[string]Node
-	addrs     []netip.Addr // of this host's interfaces
 	claimants map[FrontendKey][]Name
 	claims    map[Name][]FrontendKey
+	triggers  map[part][]time.Time
+	dirty     map[Name]struct{}
+}
 
-	here     nodeFacts
-	nodeGone bool // this node's Node was there once
-	partial  bool
-	triggers map[part][]time.Time
-	dirty    map[Name]struct{}
+// told are the facts as they were told.
+type told struct {
+	services map[Name]Service
+	slices   map[Name]map[Name]EndpointSlice
+	owner    map[Name]Name // slice -> its Service
+	nodes    map[string]Node
+	addrs    []netip.Addr // of this host's interfaces
+	nodeGone bool         // this node's Node was there once
+	partial  bool         // not every source has told all it knows
 }
 
 // nodeFacts is what Resolve reads of nodes and addresses, derived once per
@@ -64,11 +68,13 @@ func NewStore(opts StoreOptions) *Store {
 		opts.NodePorts = func(a []netip.Addr) []netip.Addr { return a }
 	}
 	return &Store{
-		opts:      opts,
-		services:  map[Name]Service{},
-		slices:    map[Name]map[Name]EndpointSlice{},
-		owner:     map[Name]Name{},
-		nodes:     map[string]Node{},
+		opts: opts,
+		told: told{
+			services: map[Name]Service{},
+			slices:   map[Name]map[Name]EndpointSlice{},
+			owner:    map[Name]Name{},
+			nodes:    map[string]Node{},
+		},
 		claimants: map[FrontendKey][]Name{},
 		claims:    map[Name][]FrontendKey{},
 		triggers:  map[part][]time.Time{},
