@@ -46,9 +46,11 @@ func (c way) String() string {
 	return fmt.Sprintf("%s %s -> %s", c.protocol, from, c.to)
 }
 
-// ports hands out source ports. The kernel takes one at random, maybe that of a
-// connection of a moment ago; UDP and SCTP would then be taken for a part of
-// it. Below are those for fixed use, above the kernel's own.
+// ports hands out source ports, each of them once in minutes. The kernel takes
+// one at random, maybe that of a connection of a moment ago: UDP and SCTP would
+// be taken for a part of it, and of a TCP connection to the same endpoint the
+// answers might be (as in TestSamePortDirectAndThroughService). Those for fixed
+// use and the agents' are below, the kernel's own above.
 var ports struct {
 	sync.Mutex
 	last uint16
@@ -57,8 +59,8 @@ var ports struct {
 func nextPort() uint16 {
 	ports.Lock()
 	defer ports.Unlock()
-	if ports.last < 10000 || ports.last >= 29000 {
-		ports.last = 10000
+	if ports.last < 11000 || ports.last >= 29000 {
+		ports.last = 11000
 	}
 	ports.last++
 	return ports.last
@@ -66,11 +68,7 @@ func nextPort() uint16 {
 
 // ask goes a way once.
 func (c way) ask(ctx context.Context) (topo.Answer, error) {
-	source := netip.AddrPortFrom(c.source, 0)
-	if c.protocol != topo.TCP {
-		source = netip.AddrPortFrom(c.source, nextPort())
-	}
-	return c.from.AskFrom(ctx, c.protocol, source, c.to)
+	return c.from.AskFrom(ctx, c.protocol, netip.AddrPortFrom(c.source, nextPort()), c.to)
 }
 
 // The outcomes of asking where nobody answers.

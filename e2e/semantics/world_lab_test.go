@@ -180,8 +180,10 @@ func detector() []string {
 }
 
 // start starts sluice on every node with flags of its own, and waits.
-func (w *world) start(flags ...string) (err error) {
-	for _, n := range w.nodes {
+func (w *world) start(flags ...string) error { return w.startOn(w.nodes, flags...) }
+
+func (w *world) startOn(nodes []*node, flags ...string) (err error) {
+	for _, n := range nodes {
 		n.agent, err = agent.Start(n.Host, w.bin, n.log, append([]string{
 			"--manifests", w.manifests, "--hostname-override", n.Name, "--audit-period", auditPeriod.String(),
 			"--drain-timeout", drainTimeout.String(),
@@ -192,7 +194,7 @@ func (w *world) start(flags ...string) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, n := range w.nodes {
+	for _, n := range nodes {
 		if err := n.agent.Ready(ctx); err != nil {
 			return fmt.Errorf("%w; its log:\n%s", err, n.logSince(0))
 		}
@@ -203,11 +205,16 @@ func (w *world) start(flags ...string) (err error) {
 // restart starts the agents again with other flags, for the length of a test.
 func (w *world) restart(t *testing.T, flags ...string) {
 	t.Helper()
+	w.restartOn(t, w.nodes, flags...)
+}
+
+func (w *world) restartOn(t *testing.T, nodes []*node, flags ...string) {
+	t.Helper()
 	again := func(flags []string) {
-		for _, n := range w.nodes {
+		for _, n := range nodes {
 			must(t, n.agent.Stop())
 		}
-		must(t, w.start(flags...))
+		must(t, w.startOn(nodes, flags...))
 	}
 	again(flags)
 	t.Cleanup(func() { again(detector()) })
