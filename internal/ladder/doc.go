@@ -15,6 +15,15 @@
 // that stands, be it from a former run, is claimed at once, whatever the state
 // of the other tables.
 //
+// What takes its time to go (a virtual server whose connections have not ended)
+// holds up what comes down behind it, and nothing that climbs. And what only
+// stands in the way of what stays (a refusal of connections that an endpoint
+// takes again) waits for nothing but its successor: it goes as soon as
+// everything added stands.
+//
+// What no owner ever wished, because a former run left it behind, goes from the
+// top down by itself: see Ladder.Sync.
+//
 // A new wish starts again from the bottom with what was there before still
 // kept; a rung that it does not concern is passed without a claim. A claim that
 // never comes true holds up its own owner only.
