@@ -4,6 +4,8 @@
 //
 //	start          list, believe it, and write only differences
 //	before Synced  put, never delete
+//	then           delete what owners let go; what nobody ever wanted (orphans, of a
+//	               former run) waits for a claim with Sweep
 //	claim          apply the difference at once; what comes meanwhile is the next batch
 //	a key fails    it alone backs off; before it is tried again its part is listed again,
 //	               for after an error belief is in doubt
