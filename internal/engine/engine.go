@@ -235,6 +235,7 @@ func (e *Engine) Run(ctx context.Context) {
 
 	patience := time.NewTimer(e.opts.Patience)
 	defer patience.Stop()
+	e.proceed(patience) // without sources nothing is waited for
 	for {
 		select {
 		case <-ctx.Done():
