@@ -63,16 +63,14 @@ func (h *KernelHandle) Table(ctx context.Context) (Table, error) {
 
 // VirtualServers implements Handle.
 func (h *KernelHandle) VirtualServers(ctx context.Context) ([]VirtualServerEntry, error) {
-	var entries []VirtualServerEntry
-	err := h.conn.Dump(ctx, h.request(cmdGetService, nil), func(msg []byte) error {
-		e, err := decodeVirtualServer(msg)
-		entries = append(entries, e)
-		return err
+	return untorn(func() (entries []VirtualServerEntry, err error) {
+		err = h.conn.Dump(ctx, h.request(cmdGetService, nil), func(msg []byte) error {
+			e, err := decodeVirtualServer(msg)
+			entries = append(entries, e)
+			return err
+		})
+		return entries, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return entries, nil
 }
 
 // VirtualServer implements Handle.
