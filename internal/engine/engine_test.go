@@ -274,7 +274,8 @@ func TestAContestedAddress(t *testing.T) {
 			local 198.51.100.1 src 192.0.2.10`
 		w.shows(t, "the younger alone", alone)
 
-		_, log := w.since(func() { r.tell(older, endpoints("older", "10.1.2.1")) })
+		// Its endpoints first: a Service that has none yet refuses.
+		_, log := w.since(func() { r.tell(endpoints("older", "10.1.2.1"), older) })
 		w.shows(t, "the older came", `
 			CLUSTER-IP 10.96.0.1,tcp:80
 			CLUSTER-IP 10.96.0.2,tcp:80
