@@ -320,18 +320,19 @@ func (l *Loop[O, K, V]) due(now time.Time) Change[K, V] {
 		_, present := l.tracker.Present(k)
 		c.Puts = append(c.Puts, Put[K, V]{Key: k, Spec: v, Present: present})
 	}
-	if !l.synced {
-		return c
-	}
 	for k := range l.tracker.Dels() {
-		if _, orphan := l.orphans[k]; orphan && !l.opts.Free(k, l.wanted) {
-			continue
-		}
-		if !l.failing[k].next.After(now) && !l.deferred[k].After(now) {
+		if l.mayGo(k) && !l.failing[k].next.After(now) && !l.deferred[k].After(now) {
 			c.Dels = append(c.Dels, k)
 		}
 	}
 	return c
+}
+
+// mayGo reports whether a key that nobody wants may be deleted: the sources have
+// told all they know, and it is no orphan that waits for the sweep.
+func (l *Loop[O, K, V]) mayGo(k K) bool {
+	_, orphan := l.orphans[k]
+	return l.synced && (!orphan || l.opts.Free(k, l.wanted))
 }
 
 // written records how writing a key went, and reports whether it is done.
@@ -446,9 +447,9 @@ func (l *Loop[O, K, V]) untilRetry() (<-chan time.Time, func() bool) {
 }
 
 // retriable reports whether a failing key may be listed and tried again at
-// all: a deletion has to wait for the sources.
+// all: a deletion has to wait until it may be written.
 func (l *Loop[O, K, V]) retriable(k K) bool {
-	return l.wanted(k) || l.synced || l.tracker.Doubtful(k)
+	return l.wanted(k) || l.tracker.Doubtful(k) || l.mayGo(k)
 }
 
 // settle tells which waiting claims have come true.

@@ -473,3 +473,38 @@ func TestOrphansWaitForTheSweep(t *testing.T) {
 		}
 	})
 }
+
+// TestAFailingOrphanWaitsInQuiet: what failed while somebody wanted it, and is
+// an orphan now, is listed once more and then left alone until the sweep.
+func TestAFailingOrphanWaitsInQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		target := newTable(map[int]string{1: "orphan"})
+		listings := 0
+		target.fail = func(op string, _ int) error {
+			if op == "put" {
+				return errors.New("refused")
+			}
+			return nil
+		}
+		target.listErr = func() error {
+			if listings++; listings > 100 {
+				return errors.New("listed without end") // which has the loop wait
+			}
+			return nil
+		}
+		l := running(t, target, Options[string, int]{})
+		l.Claim("o", want(map[int]string{1: "wanted"}))
+		synctest.Wait()
+		l.Claim("o", want(nil))
+		l.Synced()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		target.equal(t, "not swept", map[int]string{1: "orphan"})
+		if target.do(func() {}); listings > 10 {
+			t.Errorf("listed %d times", listings)
+		}
+		sweep(l)
+		synctest.Wait()
+		target.equal(t, "swept", nil)
+	})
+}
