@@ -5,11 +5,10 @@ package model
 type Event struct {
 	// Source says who tells: "kube", "file" or "node".
 	Source string
-	// Put says that an object is now so: a Service, EndpointSlice, Node or
-	// LocalAddrs.
+	// Put says that an object is now so: a Service, EndpointSlice, Node,
+	// LocalAddrs, Namespace, AddressPool, Peer, Advertisement or Secret.
 	Put any
-	// Delete says that an object is gone: a ServiceKey, EndpointSliceKey or
-	// NodeKey.
+	// Delete says that an object is gone: its key, such as a ServiceKey.
 	Delete any
 	// Problem is something wrong with an object. The object itself, as far
 	// as it can be used, comes in an event of its own.

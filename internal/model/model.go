@@ -92,6 +92,7 @@ type Service struct {
 	Name    Name
 	UID     string
 	Created time.Time
+	Labels  map[string]string
 
 	ClusterIPs      []netip.Addr
 	ExternalIPs     []netip.Addr
@@ -114,6 +115,8 @@ type Service struct {
 	// Urgent Services are programmed before all others when a node starts:
 	// the API server's and the cluster's DNS, which the rest depends on.
 	Urgent bool
+	// Balancer is what it asks of whoever gives load-balancer addresses.
+	Balancer Balancer
 }
 
 // ServicePort is one port of a Service.
@@ -166,6 +169,12 @@ type Node struct {
 	// Leaving says why load balancers are to use the node no more (it is
 	// being deleted, or marked to be; KEP-3836); "" when they may.
 	Leaving string
+	// Drained says why no route may lead to the node: somebody has asked for
+	// it, by our annotation or the label that keeps load balancers away.
+	Drained string
+	// NotReady is since when the kubelet has not said that the node is ready;
+	// zero: it says so.
+	NotReady time.Time
 }
 
 // LocalAddrs are the addresses found on this host's interfaces, without those

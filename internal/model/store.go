@@ -36,6 +36,7 @@ type Store struct {
 	claims    map[Name][]FrontendKey
 	triggers  map[part][]time.Time
 	dirty     map[Name]struct{}
+	vips      vips
 }
 
 // told are the facts as they were told.
@@ -79,12 +80,14 @@ func NewStore(opts StoreOptions) *Store {
 		claims:    map[Name][]FrontendKey{},
 		triggers:  map[part][]time.Time{},
 		dirty:     map[Name]struct{}{},
+		vips:      newVIPs(),
 	}
 }
 
 // Apply takes one event's fact into the store and marks the Services it
 // touches as dirty. Problem and Synced events are not facts and change nothing.
 func (s *Store) Apply(e Event) {
+	s.vips.apply(e)
 	switch fact := e.Put.(type) {
 	case Service:
 		s.services[fact.Name] = fact
@@ -92,6 +95,7 @@ func (s *Store) Apply(e Event) {
 	case EndpointSlice:
 		s.putSlice(fact)
 	case Node:
+		s.vips.network = s.vips.network || s.nodes[fact.Name].routedOtherwise(fact)
 		s.nodes[fact.Name] = fact
 		s.deriveNode()
 	case LocalAddrs:
@@ -106,6 +110,7 @@ func (s *Store) Apply(e Event) {
 		s.dropSlice(gone.Name)
 	case NodeKey:
 		delete(s.nodes, gone.Name)
+		s.vips.network = true
 		s.nodeGone = s.nodeGone || gone.Name == s.opts.NodeName
 		s.deriveNode()
 	}
@@ -191,6 +196,7 @@ func (s *Store) putSlice(slice EndpointSlice) {
 	s.slices[service][slice.Name] = slice
 	s.owner[slice.Name] = service
 	s.dirty[service] = struct{}{}
+	s.vips.touch(service)
 	s.deriveAfter(service)
 }
 
@@ -205,6 +211,7 @@ func (s *Store) dropSlice(name Name) {
 		delete(s.slices, service)
 	}
 	s.dirty[service] = struct{}{}
+	s.vips.touch(service)
 	s.deriveAfter(service)
 }
 
@@ -230,12 +237,18 @@ func (s *Store) claim(name Name) {
 	delete(s.claims, name)
 	svc, ok := s.services[name]
 	if !ok {
+		s.vips.set(name, nil)
 		return
 	}
 	frontends, _ := s.frontends(svc)
+	var balanced []netip.Addr
 	for _, f := range frontends {
 		s.claims[name] = append(s.claims[name], f.FrontendKey)
+		if a := f.Addr.Addr(); f.Kind == LoadBalancerIP && !slices.Contains(balanced, a) {
+			balanced = append(balanced, a)
+		}
 	}
+	s.vips.set(name, balanced)
 	for _, h := range s.health(svc) {
 		if !slices.Contains(s.claims[name], h.key()) {
 			s.claims[name] = append(s.claims[name], h.key())
@@ -305,6 +318,7 @@ func (s *Store) deriveNode() {
 	if next.equal(s.here) {
 		return
 	}
+	s.vips.network = s.vips.network || next.source != s.here.source
 	s.here = next
 	for name := range s.services {
 		s.claim(name)
