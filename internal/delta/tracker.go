@@ -284,6 +284,12 @@ func (t *Tracker[O, K, V]) Puts() iter.Seq2[K, V] {
 // Dels are the keys to delete.
 func (t *Tracker[O, K, V]) Dels() iter.Seq[K] { return maps.Keys(t.dels) }
 
+// Dropped reports whether the key is one of Dels.
+func (t *Tracker[O, K, V]) Dropped(k K) bool {
+	_, dropped := t.dels[k]
+	return dropped
+}
+
 // Wanted is the spec to put under the key, if anyone puts it.
 func (t *Tracker[O, K, V]) Wanted(k K) (V, bool) {
 	spec, put, _ := t.want(k)

@@ -321,11 +321,19 @@ func (l *Loop[O, K, V]) due(now time.Time) Change[K, V] {
 		c.Puts = append(c.Puts, Put[K, V]{Key: k, Spec: v, Present: present})
 	}
 	for k := range l.tracker.Dels() {
-		if l.mayGo(k) && !l.failing[k].next.After(now) && !l.deferred[k].After(now) {
+		gate := l.opts.GateOf(k)
+		if l.goes(k, now) || l.tracker.Dropped(gate) && l.goes(gate, now) {
 			c.Dels = append(c.Dels, k)
 		}
 	}
 	return c
+}
+
+// goes reports whether the deletion of a key is due. What stands under a gate
+// goes with it, whatever it waits for itself: deleting the gate deletes it, and
+// that must not be missed.
+func (l *Loop[O, K, V]) goes(k K, now time.Time) bool {
+	return l.mayGo(k) && !l.failing[k].next.After(now) && !l.deferred[k].After(now)
 }
 
 // mayGo reports whether a key that nobody wants may be deleted: the sources have

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"math/rand/v2"
@@ -506,5 +507,46 @@ func TestAFailingOrphanWaitsInQuiet(t *testing.T) {
 		sweep(l)
 		synctest.Wait()
 		target.equal(t, "swept", nil)
+	})
+}
+
+// TestWhatStandsUnderAGateGoesWithIt, also while it is not due itself: deleting
+// the gate deletes it, and the loop would go on believing that it is there.
+func TestWhatStandsUnderAGateGoesWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		target := newTable(map[int]string{12: "orphan"})
+		l := running(t, target, Options[string, int]{GateOf: func(k int) int { return k / 10 * 10 }})
+		whole := map[int]string{10: "gate", 11: "under it", 12: "adopted"}
+		l.Claim("o", want(map[int]string{10: "gate", 11: "under it"}))
+		l.Synced()
+		synctest.Wait()
+		var asked []string
+		target.do(func() {
+			target.fail = func(op string, k int) error {
+				asked = append(asked, fmt.Sprint(op, k))
+				if k == 10 {
+					return &Deferred[string]{Spec: "gate", After: 100 * time.Millisecond}
+				}
+				return errors.New("refused") // until 250 ms later
+			}
+		})
+		l.Claim("o", want(nil))
+		synctest.Wait()
+		target.do(func() {
+			asked, target.fail = nil, func(op string, k int) error { asked = append(asked, fmt.Sprint(op, k)); return nil }
+		})
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		target.do(func() { slices.Sort(asked) })
+		if want := []string{"del10", "del11", "del12"}; !slices.Equal(asked, want) {
+			t.Errorf("with the gate went %v, want %v", asked, want)
+		}
+		target.do(func() { asked = nil })
+		l.Claim("o", want(whole))
+		synctest.Wait()
+		target.equal(t, "wanted again", whole)
+		if len(asked) != 3 {
+			t.Errorf("wanted again: %v", asked)
+		}
 	})
 }
