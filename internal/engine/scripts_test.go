@@ -76,52 +76,51 @@ func stepByStep(t *testing.T, s script, node []any) *fakes {
 	return f
 }
 
-// TestScriptsSquashed tells all facts of a script at once, those included that
-// others replace: it ends where it ends step by step.
-func TestScriptsSquashed(t *testing.T) {
+// memoryless runs a test with every script whose end does not depend on its
+// course, and what became of it step by step.
+func memoryless(t *testing.T, test func(t *testing.T, s script, node []any, slow *fakes)) {
+	t.Helper()
 	for _, s := range scripts(t) {
 		if !s.memoryless() {
 			continue
 		}
 		node := decode(t, "preamble", preamble)
 		t.Run(s.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				slow := stepByStep(t, s, node)
-				for _, w := range []way{{name: "squashed"}, {name: "squashed, with faults", faults: 0.1}} {
-					f := newFakes(t, s, w)
-					f.tell(node)
-					for _, c := range s.sections {
-						f.tell(c.facts)
-					}
-					f.settle(t, anything)
-					time.Sleep(time.Minute)
-					f.settle(t, anything)
-					differ(t, w.name, f.whole(t), slow.whole(t))
-				}
-			})
+			synctest.Test(t, func(t *testing.T) { test(t, s, node, stepByStep(t, s, node)) })
 		})
 	}
 }
 
+// TestScriptsSquashed tells all facts of a script at once, those included that
+// others replace: it ends where it ends step by step.
+func TestScriptsSquashed(t *testing.T) {
+	memoryless(t, func(t *testing.T, s script, node []any, slow *fakes) {
+		t.Helper()
+		for _, w := range []way{{name: "squashed"}, {name: "squashed, with faults", faults: 0.1}} {
+			f := newFakes(t, s, w)
+			f.tell(node)
+			for _, c := range s.sections {
+				f.tell(c.facts)
+			}
+			f.settle(t, anything)
+			time.Sleep(time.Minute)
+			f.settle(t, anything)
+			differ(t, w.name, f.whole(t), slow.whole(t))
+		}
+	})
+}
+
 // TestScriptsLastWords tells only what holds in the end.
 func TestScriptsLastWords(t *testing.T) {
-	for _, s := range scripts(t) {
-		if !s.memoryless() {
-			continue
+	memoryless(t, func(t *testing.T, s script, _ []any, slow *fakes) {
+		t.Helper()
+		f := newFakes(t, s, way{name: "last words"})
+		var facts []any
+		for _, o := range slow.order {
+			facts = append(facts, slow.last[o])
 		}
-		node := decode(t, "preamble", preamble)
-		t.Run(s.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				slow := stepByStep(t, s, node)
-				f := newFakes(t, s, way{name: "last words"})
-				var facts []any
-				for _, o := range slow.order {
-					facts = append(facts, slow.last[o])
-				}
-				f.tell(facts)
-				f.settle(t, anything)
-				differ(t, "last words", f.whole(t), slow.whole(t))
-			})
-		})
-	}
+		f.tell(facts)
+		f.settle(t, anything)
+		differ(t, "last words", f.whole(t), slow.whole(t))
+	})
 }
