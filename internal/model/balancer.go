@@ -16,7 +16,10 @@ type Balancer struct {
 	// Requested are the addresses asked for by name: spec.loadBalancerIP or
 	// an annotation. None: any.
 	Requested []netip.Addr
-	Pool      string // annotation: the only pool that addresses may come from
+	// Unclear says that addresses were asked for in a way that cannot be read.
+	// Nothing is allocated then, and what the Service has stays.
+	Unclear bool
+	Pool    string // annotation: the only pool that addresses may come from
 	// SharingKey allows one address for several Services that have the same
 	// key, if their ports differ. "": the address is the Service's alone.
 	SharingKey string

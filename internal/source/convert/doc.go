@@ -4,7 +4,9 @@
 //
 // Every function is pure and total: it never fails as a whole. A value that
 // cannot be used is left out with a Problem that names the field, the value and
-// what to do, and the rest of the object stands. The objects given are only
+// what to do, and the rest of the object stands. Where the rest would be more
+// than was asked for (a session without its password, a pool open to everyone),
+// the whole object is left out: ok is false. The objects given are only
 // read, and the facts share no memory with them but strings.
 //
 // It is not for rules that need more than one object (a contested address, an

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"sluice.dev/sluice/internal/api/v1alpha1"
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/source/sourcetest"
 )
@@ -27,6 +28,16 @@ func TestLives(t *testing.T) {
 						fact, ok, _ = EndpointSlice(o)
 					case *corev1.Node:
 						fact, ok, _ = Node(o)
+					case *corev1.Secret:
+						fact, ok, _ = Secret(o)
+					case *corev1.Namespace:
+						fact, ok, _ = Namespace(o)
+					case *v1alpha1.AddressPool:
+						fact, ok, _ = AddressPool(o)
+					case *v1alpha1.BGPPeer:
+						fact, ok, _ = Peer(o, nil)
+					case *v1alpha1.BGPAdvertisement:
+						fact, ok, _ = Advertisement(o)
 					}
 					if ok {
 						p.Event(model.Event{Source: "convert", Put: fact})

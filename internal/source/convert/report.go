@@ -5,6 +5,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"sluice.dev/sluice/internal/api/v1alpha1"
 	"sluice.dev/sluice/internal/model"
 )
 
@@ -29,6 +30,21 @@ const (
 	InvalidDrain       = "InvalidDrainTimeout"
 	InvalidTriggerTime = "InvalidTriggerTime"
 	MoreProblems       = "MoreProblems"
+
+	InvalidRange         = "InvalidRange"
+	InvalidPriority      = "InvalidPriority"
+	InvalidSelector      = "InvalidSelector"
+	InvalidName          = "InvalidName"
+	InvalidASN           = "InvalidASN"
+	InvalidTime          = "InvalidTime"
+	InvalidHops          = "InvalidHops"
+	InvalidFamily        = "InvalidFamily"
+	InvalidPassword      = "InvalidPassword"
+	InvalidCommunity     = "InvalidCommunity"
+	InvalidMetric        = "InvalidMetric"
+	InvalidLength        = "InvalidLength"
+	InvalidRequest       = "InvalidAddressRequest"
+	ContradictoryRequest = "ContradictoryAddressRequest"
 )
 
 // The kinds of objects that have problems.
@@ -36,6 +52,12 @@ const (
 	ServiceKind       = "Service"
 	EndpointSliceKind = "EndpointSlice"
 	NodeKind          = "Node"
+	NamespaceKind     = "Namespace"
+	SecretKind        = "Secret"
+
+	AddressPoolKind      = v1alpha1.AddressPoolKind
+	BGPPeerKind          = v1alpha1.BGPPeerKind
+	BGPAdvertisementKind = v1alpha1.BGPAdvertisementKind
 )
 
 // What to do about a problem, where several fields share it.
@@ -46,6 +68,9 @@ const (
 	remedyPrefix   = `write it as a CIDR, such as "10.0.0.0/8"`
 	remedyDrain    = `write it as "90s", "10m" or a number of seconds, from 0 to 24h`
 	remedyPolicy   = `use "Cluster" or "Local"; until then it counts as Cluster`
+	remedyRange    = `write it as "192.0.2.0/24" or "192.0.2.10-192.0.2.20"`
+	remedyTime     = `write it as "9s" or "2m", or remove it`
+	remedyRequest  = "until then nothing is allocated, and what the Service has stays"
 )
 
 // report collects what is wrong with one object.
@@ -69,6 +94,9 @@ func (r *report) add(reason, field string, value any, why, remedy string) {
 	}
 	r.problems = append(r.problems, r.problem(reason, fmt.Sprintf("%s: %q %s; %s", field, fmt.Sprint(value), why, remedy)))
 }
+
+// count is how many problems there are so far.
+func (r *report) count() int { return len(r.problems) + r.more }
 
 // list is what was collected; nil when nothing was.
 func (r *report) list() []model.Problem {

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -65,6 +66,7 @@ func Service(s *corev1.Service, known func(string) bool) (svc model.Service, ok 
 		Name:            nameOf(&s.ObjectMeta),
 		UID:             string(s.UID),
 		Created:         s.CreationTimestamp.Time,
+		Labels:          maps.Clone(s.Labels),
 		ClusterIPs:      addresses(clusterIPs(s), "spec.clusterIPs", parseVIP, r),
 		ExternalIPs:     addresses(s.Spec.ExternalIPs, "spec.externalIPs", parseUnicast, r),
 		LoadBalancerIPs: ingress(s, r),
@@ -77,6 +79,7 @@ func Service(s *corev1.Service, known func(string) bool) (svc model.Service, ok 
 		HealthPort:      healthPort(s, r),
 		Drain:           drain(s, r),
 		Urgent:          urgent(s),
+		Balancer:        balancer(s, r),
 	}
 	checkType(s, r)
 	guard(&svc, s, r)

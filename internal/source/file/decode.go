@@ -17,6 +17,7 @@ import (
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"sluice.dev/sluice/internal/api/v1alpha1"
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/source/convert"
 )
@@ -26,9 +27,13 @@ var errMore = errors.New("there is more after the end of the object; begin each 
 // object is one object of a file. It is not changed once made: that it is the
 // same one says that nothing about it changed.
 type object struct {
-	key      any // model.ServiceKey, model.EndpointSliceKey or model.NodeKey
-	put      any // nil: not to be proxied
+	key      any // such as model.ServiceKey
+	put      any // nil: it is not for us, or cannot be used
 	problems []model.Problem
+	// keeps: it cannot be used, and what was told of it before stays. A mistake
+	// in an edit is not a wish to have nothing.
+	keeps    bool
+	password *passwordFile // the other file it depends on; nil: none
 }
 
 // mistake is why an object cannot be decoded, and where in it.
@@ -41,6 +46,7 @@ type mistake struct {
 // decoder makes objects of parts. It may be used by several goroutines.
 type decoder struct {
 	known func(string) bool
+	dir   string // where relative paths of password files begin
 	log   *slog.Logger
 }
 
@@ -129,6 +135,16 @@ func (d decoder) object(is kind, js []byte) ([]*object, []mistake) {
 		return d.slice(js)
 	case kind{"v1", convert.NodeKind}:
 		return d.node(js)
+	case kind{"v1", convert.SecretKind}:
+		return d.secret(js)
+	case kind{"v1", convert.NamespaceKind}:
+		return d.namespace(js)
+	case kind{v1alpha1.APIVersion, convert.AddressPoolKind}:
+		return d.pool(js)
+	case kind{v1alpha1.APIVersion, convert.BGPPeerKind}:
+		return d.peer(js)
+	case kind{v1alpha1.APIVersion, convert.BGPAdvertisementKind}:
+		return d.advertisement(js)
 	}
 	if of, isList := is.item(); isList {
 		return d.list(of, js)
@@ -212,6 +228,9 @@ func (d decoder) passOver(is kind) []mistake {
 		return []mistake{{field: "apiVersion", reason: err.Error()}}
 	case gv.Group == discoveryv1.GroupName && is.Kind == convert.EndpointSliceKind:
 		return []mistake{{field: "apiVersion", reason: fmt.Sprintf("EndpointSlices of %s are not read; write apiVersion: discovery.k8s.io/v1", is.APIVersion)}}
+	case gv.Group == v1alpha1.Group && is != kind{v1alpha1.APIVersion, v1alpha1.AddressClaimKind}:
+		return []mistake{{field: "kind", reason: fmt.Sprintf("%s has no kind %q that is read from files; those of %s are AddressPool, BGPPeer and BGPAdvertisement",
+			is.APIVersion, is.Kind, v1alpha1.APIVersion)}}
 	case scheme.Scheme.IsVersionRegistered(gv) && !scheme.Scheme.Recognizes(gvk):
 		return []mistake{{field: "kind", reason: fmt.Sprintf("%s has no kind %q", is.APIVersion, is.Kind)}}
 	}

@@ -20,6 +20,11 @@ func parse(data string) *file {
 
 func lines(list ...string) string { return strings.Join(list, "\n") + "\n" }
 
+// own is an object of our own kinds.
+func own(kind, name string, spec ...string) string {
+	return lines("apiVersion: sluice.dev/v1alpha1", "kind: "+kind, "metadata:", "  name: "+name, "spec:", "  "+strings.Join(spec, "\n  "))
+}
+
 func TestObjects(t *testing.T) {
 	const js = `{"apiVersion":"v1","kind":"Service","metadata":{"name":"j"},"spec":{"clusterIP":"10.96.0.9"}}`
 	rows := []struct {
@@ -49,10 +54,22 @@ func TestObjects(t *testing.T) {
 		{"null", "~\n", ""},
 		{"kinds of Kubernetes that are not used", lines(
 			"apiVersion: networking.k8s.io/v1", "kind: NetworkPolicy", "---", "apiVersion: v1", "kind: Pod", "---",
-			"apiVersion: v1", "kind: Namespace", "---", "apiVersion: apps/v1", "kind: Deployment", "whatever: 1"), ""},
+			"apiVersion: apps/v1", "kind: Deployment", "whatever: 1"), ""},
 		{"kinds of others", lines(
-			"apiVersion: sluice.dev/v1alpha1", "kind: AddressPool", "---", "apiVersion: metallb.io/v1beta1", "kind: IPAddressPool", "---",
+			"apiVersion: sluice.dev/v1alpha1", "kind: AddressClaim", "---", "apiVersion: metallb.io/v1beta1", "kind: IPAddressPool", "---",
 			"apiVersion: serving.knative.dev/v1", "kind: Service"), ""},
+		{"Namespace", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n", "+{shop}"},
+		{"Secret with a password", "{apiVersion: v1, kind: Secret, metadata: {name: tor}, data: {password: cGFzcw==}}", "+{tor}"},
+		{"Secret with a password in the clear", "{apiVersion: v1, kind: Secret, metadata: {name: tor}, stringData: {password: pass}}", "+{tor}"},
+		{"Secret of another kind", "{apiVersion: v1, kind: Secret, type: kubernetes.io/tls, metadata: {name: tor}, data: {tls.key: cGFzcw==}}", ""},
+		{"Secret that should have a password", "{apiVersion: v1, kind: Secret, type: kubernetes.io/basic-auth, metadata: {name: tor}}", "{tor}"},
+		{"AddressPool", own("AddressPool", "blue", "addresses: [192.0.2.0/24]"), "+{blue}"},
+		{"AddressPools as kubectl lists them", "apiVersion: sluice.dev/v1alpha1\nkind: AddressPoolList\nitems:\n- metadata: {name: blue}\n  spec: {addresses: [192.0.2.0/24]}\n", "+{blue}"},
+		{"AddressPool that cannot be used", own("AddressPool", "blue", "addresses: [192.0.2.0]"), "{blue}"},
+		{"BGPPeer", own("BGPPeer", "tor", "peerAddress: 192.0.2.1", "peerASN: 64513", "myASN: 64512", "passwordSecret: tor"), "+{tor}"},
+		{"BGPPeer without its password", own("BGPPeer", "tor", "peerAddress: 192.0.2.1", "peerASN: 64513", "myASN: 64512", "passwordFile: /nowhere"), "{tor}"},
+		{"BGPAdvertisement", own("BGPAdvertisement", "all", "communities: ['64512:1']"), "+{all}"},
+		{"BGPAdvertisement of everything", "apiVersion: sluice.dev/v1alpha1\nkind: BGPAdvertisement\nmetadata:\n  name: all\n", "+{all}"},
 		{"lists of them", "apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: p}\n", ""},
 		{"an old version of Kubernetes' kinds", "apiVersion: policy/v1beta0\nkind: PodSecurityPolicy\n", ""},
 	}
@@ -116,6 +133,11 @@ func TestFaults(t *testing.T) {
 		{"misspelt kind", lines("apiVersion: v1", "kind: Servce"), []string{`f:2: v1 has no kind "Servce"`}},
 		{"misspelt version", lines("kind: EndpointSlice", "apiVersion: discovery.k8s.io/v1beta1"),
 			[]string{"f:2: EndpointSlices of discovery.k8s.io/v1beta1 are not read; write apiVersion: discovery.k8s.io/v1"}},
+		{"misspelt kind of ours", lines("apiVersion: sluice.dev/v1alpha1", "kind: BGPPeers"), []string{`f:2: sluice.dev/v1alpha1 has no kind "BGPPeers"`}},
+		{"another version of ours", lines("apiVersion: sluice.dev/v1", "kind: BGPPeer"), []string{`f:2: sluice.dev/v1 has no kind "BGPPeer" that is read from files; those of sluice.dev/v1alpha1 are`}},
+		{"unknown field of ours", own("BGPPeer", "tor", "peerAddress: 192.0.2.1", "peerAsn: 64513"), []string{`f:7: unknown field "spec.peerAsn"`}},
+		{"wrong type of ours", own("BGPPeer", "tor", "peerAddress: 192.0.2.1", "peerASN: x"), []string{"f:7: spec.peerASN: cannot use a value of type string as int64"}},
+		{"Secret that is not in base64", lines("apiVersion: v1", "kind: Secret", "metadata:", "  name: tor", "data:", "  password: geheim!"), []string{"f:1: illegal base64 data"}},
 		{"strange version", lines("kind: Service", "apiVersion: a/b/c"), []string{"f:2: unexpected GroupVersion string: a/b/c"}},
 		{"no name", lines("apiVersion: v1", "kind: Service", "metadata:", "  namespace: a"), []string{"f:3: metadata.name is missing"}},
 		{"no metadata", lines("apiVersion: v1", "kind: Service"), []string{"f:1: metadata.name is missing"}},

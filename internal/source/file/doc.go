@@ -1,6 +1,7 @@
 // Package file is the source that reads a directory of ordinary Kubernetes
-// objects: Services, EndpointSlices and Nodes in YAML or JSON, several in a
-// file or in a List. With it the proxy runs without a cluster.
+// objects: Services, EndpointSlices and Nodes, AddressPools, BGPPeers and
+// BGPAdvertisements, Namespaces, and Secrets that hold a password, in YAML or
+// JSON, several in a file or in a List. With it the proxy runs without a cluster.
 //
 // A file is taken as a whole or not at all. One that cannot be read, or has a
 // mistake in any document, is named with the line and the reason, and what its
@@ -9,7 +10,9 @@
 // one too: it is what an editor or a full disk leaves behind, so the way to
 // delete objects is to delete the file, or to leave a comment in it. Kinds of
 // Kubernetes that are not used here, and kinds of other API groups, are passed
-// over.
+// over. A value that can be decoded but not used is no such mistake: it is told
+// as a problem. If it makes an object of our own kinds unusable, what was told of
+// the object before stays.
 //
 // Of one object in two files the first by the files' names counts. When the
 // directory vanishes, everything known stays.
@@ -21,6 +24,8 @@
 //
 // Files are read again shortly after the last change in the directory, and now
 // and then without one (a symbolic link that leads elsewhere tells nothing).
-// Only documents whose text changed are decoded. Whoever writes large files
-// should write them elsewhere and rename them into place.
+// Only documents whose text changed are decoded, and BGPPeers whose password
+// file did: one in the directory is noticed at once, one elsewhere when files
+// are read again. Whoever writes large files should write them elsewhere and
+// rename them into place.
 package file

@@ -72,6 +72,7 @@ func (s *Source) Run(ctx context.Context, sink source.Sink) error {
 	if _, err := os.ReadDir(dir); err != nil {
 		return fmt.Errorf("directory of objects: %w", err)
 	}
+	s.memory.decoder.dir = dir
 	changes, err := s.notify(dir)
 	if err != nil {
 		s.log.Warn("files are not watched, only read again now and then", "dir", dir, "every", s.opts.Poll, "err", err)
@@ -96,7 +97,7 @@ func (s *Source) loop(ctx context.Context, dir string, changes notifier, sink so
 			if e.Name == dir {
 				s.renew(dir, changes)
 			}
-			if concerns(dir, e.Name) {
+			if concerns(dir, e.Name) || s.memory.depends(e.Name) {
 				settle.later()
 			}
 		case err := <-changes.errors():

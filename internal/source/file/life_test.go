@@ -88,7 +88,7 @@ func TestSyncedOnce(t *testing.T) {
 		stop()
 		run(t, s, told)
 		synctest.Wait()
-		told.Expect(t, "at last", []string{"service default/s2 : [10.96.0.2], 80/TCP"})
+		told.Expect(t, "at last", []string{"service default/s2 : [10.96.0.2], 80/TCP, app s2"})
 		if !told.Synced() {
 			t.Error("never synced")
 		}

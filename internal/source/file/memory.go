@@ -46,6 +46,7 @@ type file struct {
 	objects []*object            // of the last good text
 	good    bool                 // there has been one
 	faults  []fault              // of the last text; none: it is good
+	depends []*object            // those among objects that have password files
 }
 
 // change is what was new in the files.
@@ -115,11 +116,32 @@ func (m *memory) look(f *file, t text, c *change) *reading {
 		return nil
 	}
 	sum := maphash.Bytes(m.seed, t.data)
-	if f.looked && f.sum == sum {
+	if f.looked && f.sum == sum && !f.stale() {
 		return nil
 	}
 	f.looked, f.sum = true, sum
 	return m.begin(f, t.data, true)
+}
+
+// stale reports whether a file that an object depends on has changed, and forgets
+// what it said. As long as the text itself has faults its last good state stays.
+func (f *file) stale() bool {
+	stale := false
+	for _, o := range f.depends {
+		if len(f.faults) > 0 || !o.password.changed() {
+			continue
+		}
+		stale = true
+		maps.DeleteFunc(f.parts, func(_ uint64, objects []*object) bool { return slices.Contains(objects, o) })
+	}
+	return stale
+}
+
+// depends reports whether some object depends on a file.
+func (m *memory) depends(path string) bool {
+	return slices.ContainsFunc(m.files, func(f *file) bool {
+		return slices.ContainsFunc(f.depends, func(o *object) bool { return o.password.path == path })
+	})
 }
 
 func (m *memory) begin(f *file, data []byte, haste bool) *reading {
@@ -194,6 +216,12 @@ func (m *memory) finish(r *reading, c *change) {
 		c.mended = append(c.mended, f.path)
 	}
 	f.parts, f.objects, f.faults, f.good = parts, slices.Concat(r.result...), nil, true
+	f.depends = nil
+	for _, o := range f.objects {
+		if o.password != nil {
+			f.depends = append(f.depends, o)
+		}
+	}
 }
 
 // allFaults are what is wrong with the text, in the order of its lines.
@@ -232,7 +260,9 @@ func (m *memory) events() []model.Event {
 	}
 	now := make(map[any]*object, len(winners))
 	for _, w := range winners {
-		if w.put != nil {
+		if before := m.told[w.key]; w.keeps && before != nil {
+			now[w.key] = before
+		} else if w.put != nil {
 			now[w.key] = w
 		}
 	}
@@ -296,6 +326,16 @@ func nameOfKey(key any) string {
 		return convert.EndpointSliceKind + " " + k.Name.String()
 	case model.NodeKey:
 		return convert.NodeKind + " " + k.Name
+	case model.SecretKey:
+		return convert.SecretKind + " " + k.Name
+	case model.NamespaceKey:
+		return convert.NamespaceKind + " " + k.Name
+	case model.AddressPoolKey:
+		return convert.AddressPoolKind + " " + k.Name
+	case model.PeerKey:
+		return convert.BGPPeerKind + " " + k.Name
+	case model.AdvertisementKey:
+		return convert.BGPAdvertisementKind + " " + k.Name
 	}
 	return fmt.Sprint(key)
 }

@@ -29,6 +29,10 @@ func line(e model.Event) string {
 		return fmt.Sprintf("put slice %s", f.Name)
 	case model.Node:
 		return fmt.Sprintf("put node %s", f.Name)
+	case model.Peer:
+		return fmt.Sprintf("put peer %s %q", f.Name, string(f.Password))
+	case model.AddressPool:
+		return fmt.Sprintf("put pool %s %v", f.Name, f.Ranges)
 	}
 	return fmt.Sprintf("put %T", e.Put)
 }

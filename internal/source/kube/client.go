@@ -7,9 +7,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"sluice.dev/sluice/internal/api/client"
 )
 
-// A node's proxy makes three lists at start, watches, and now and then an
+// A node's proxy makes a few lists at start, watches, and now and then an
 // Event: it is held back only when something is wrong.
 const (
 	qps   = 20
@@ -23,7 +25,6 @@ func NewClient(kubeconfig string) (*kubernetes.Clientset, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.QPS, config.Burst = qps, burst
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, err := kubernetes.NewForConfig(config)
@@ -33,7 +34,25 @@ func NewClient(kubeconfig string) (*kubernetes.Clientset, error) {
 	return client, nil
 }
 
+// NewAPI makes a client of our own kinds, of the same server as NewClient's.
+func NewAPI(kubeconfig string) (*client.Client, error) {
+	config, err := configOf(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	return client.New(config)
+}
+
 func configOf(kubeconfig string) (*rest.Config, error) {
+	config, err := loadConfig(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.Burst = qps, burst
+	return config, nil
+}
+
+func loadConfig(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig == "" {
 		config, err := rest.InClusterConfig()
 		if err != nil {

@@ -1,10 +1,11 @@
 // Package kube is the source that reads an API server: Services,
-// EndpointSlices and Nodes, through client-go's informers.
+// EndpointSlices and Nodes, and where it is asked to our own kinds, Namespaces
+// and the Secrets with peers' passwords, through client-go's informers.
 //
 // The server is asked to leave out what is not ours (headless Services, those
-// of another proxy), and the objects that stay are trimmed to what package
-// convert reads; of other Nodes' labels only those that say where they stand
-// remain. An object that stops or starts being ours at run time, be it by label
+// of another proxy, Secrets of other types and namespaces), and the objects that
+// stay are trimmed to what package convert reads; of other Nodes' labels only
+// those that say where they stand remain, unless selectors may ask for any. An object that stops or starts being ours at run time, be it by label
 // or by type, is told as a deletion or as a fact. A Node that is written without
 // news, as every kubelet does every few minutes, is not told again; one that was
 // made anew while nobody watched is told as it is now.
@@ -15,6 +16,13 @@
 // told its initial list. The list of Nodes counts as complete when ours is
 // not in it: Services are served without the Node, only without
 // topology and the Node's addresses.
+//
+// Our own kinds and Secrets need not be there, or for us to see: such a kind
+// does not hold back Synced, and is looked for again every half minute (see
+// gate). Nobody's session is closed by that, since before Synced nobody has one;
+// the sessions of a kind that is not there yet begin when it is. An object of
+// our own kinds that cannot be used any more, after an edit, is told as a problem
+// and not as gone.
 //
 // It is not for writing: but for Recorder, which makes Events of problems,
 // nothing here changes the cluster.

@@ -325,7 +325,14 @@ func (o *outage) get() error {
 	return o.err
 }
 
-func (o *outage) install(c *fake.Clientset) {
+// server is a fake API server.
+type server interface {
+	PrependReactor(verb, resource string, reaction clienttesting.ReactionFunc)
+	PrependWatchReactor(resource string, reaction clienttesting.WatchReactionFunc)
+	Tracker() clienttesting.ObjectTracker
+}
+
+func (o *outage) install(c server) {
 	c.PrependReactor("list", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
 		err := o.get()
 		return err != nil, nil, err
@@ -337,7 +344,7 @@ func (o *outage) install(c *fake.Clientset) {
 }
 
 // watch opens a watch that ends with the next change for the worse or better.
-func (o *outage) watch(c *fake.Clientset, a clienttesting.Action) (watch.Interface, error) {
+func (o *outage) watch(c server, a clienttesting.Action) (watch.Interface, error) {
 	if err := o.get(); err != nil {
 		return nil, err
 	}
@@ -364,7 +371,7 @@ func TestUnreachableAtStart(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var down outage
 				down.set(failure)
-				b := start(t, down.install, service("a", "10.96.0.1"), node("n1"))
+				b := start(t, func(c *fake.Clientset) { down.install(c) }, service("a", "10.96.0.1"), node("n1"))
 				time.Sleep(time.Hour)
 				b.expect()
 				down.set(nil)
@@ -386,7 +393,7 @@ func TestStopWhileUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down outage
 		down.set(refused())
-		b := start(t, down.install)
+		b := start(t, func(c *fake.Clientset) { down.install(c) })
 		time.Sleep(time.Hour)
 		b.expect()
 		b.stop() // at once, not after the backoff
@@ -398,7 +405,7 @@ func TestOutageDeletesNothing(t *testing.T) {
 		var down outage
 		stays, n1 := service("b", "10.96.0.2"), node("n1")
 		stays.ResourceVersion, n1.ResourceVersion = "1", "2" // the fake gives none
-		b := start(t, down.install, service("a", "10.96.0.1"), stays, n1)
+		b := start(t, func(c *fake.Clientset) { down.install(c) }, service("a", "10.96.0.1"), stays, n1)
 		b.expect("put node n1", "put service shop/a [10.96.0.1]", "put service shop/b [10.96.0.2]", "synced")
 		time.Sleep(time.Minute)
 		down.set(errors.New("connection lost"))
@@ -480,7 +487,7 @@ func TestTrimKeepsWhatIsRead(t *testing.T) {
 	if got, _, _ := convert.Service(s, nil); !reflect.DeepEqual(got, wantService) {
 		t.Errorf("got  %v\nwant %v", got, wantService)
 	}
-	if s.ManagedFields != nil || len(s.Annotations) != 1 || s.Labels != nil || s.Spec.Selector != nil || s.ResourceVersion != "7" {
+	if s.ManagedFields != nil || len(s.Annotations) != 1 || s.Spec.Selector != nil || s.ResourceVersion != "7" {
 		t.Errorf("not trimmed: %+v", s)
 	}
 
@@ -515,10 +522,13 @@ func TestTrimKeepsWhatIsRead(t *testing.T) {
 	}
 }
 
+// isOwn names the Node whose labels are all kept.
+func isOwn(node string) bool { return node == "n1" }
+
 func trimTwice(t *testing.T, obj runtime.Object) {
 	t.Helper()
 	for range 2 {
-		if _, err := trim("n1")(obj); err != nil {
+		if _, err := trim(isOwn)(obj); err != nil {
 			t.Fatal(err)
 		}
 	}

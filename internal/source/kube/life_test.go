@@ -21,6 +21,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"sluice.dev/sluice/internal/api/clienttest"
+	"sluice.dev/sluice/internal/api/v1alpha1"
 	"sluice.dev/sluice/internal/source"
 	"sluice.dev/sluice/internal/source/sourcetest"
 )
@@ -30,6 +32,7 @@ import (
 type cluster struct {
 	t       *testing.T
 	client  *fake.Clientset
+	api     *clienttest.Client
 	down    outage
 	objects map[string]runtime.Object
 	version int
@@ -46,15 +49,29 @@ const settle = 2 * time.Minute
 // a watch can see. One that does not delivers everything.
 func found(t *testing.T, selects bool) *cluster {
 	t.Helper()
-	c := &cluster{t: t, client: fake.NewClientset(), objects: map[string]runtime.Object{}, told: sourcetest.NewPicture(t, source.Kube)}
+	c := &cluster{t: t, client: fake.NewClientset(), api: clienttest.New(t), objects: map[string]runtime.Object{}, told: sourcetest.NewPicture(t, source.Kube)}
 	c.down.install(c.client)
+	c.down.install(c.api)
 	if selects {
 		c.client.PrependReactor("list", "services", c.listServices)
 		c.client.PrependWatchReactor("*", c.watch)
 	}
-	c.source = New(Options{Client: c.client, NodeName: "n1"})
+	c.source = New(c.options())
 	c.run()
 	return c
+}
+
+// options have everything read that a source can read.
+func (c *cluster) options() Options {
+	return Options{Client: c.client, API: c.api, NodeName: "n1", Kinds: Proxy | Routing | Namespaces}
+}
+
+// tracker is what holds an object in the fakes.
+func (c *cluster) tracker(o runtime.Object) clienttesting.ObjectTracker {
+	if o.GetObjectKind().GroupVersionKind().Group == v1alpha1.Group {
+		return c.api.Tracker()
+	}
+	return c.client.Tracker()
 }
 
 func (c *cluster) run() {
@@ -84,7 +101,7 @@ func (c *cluster) set(objects []runtime.Object) {
 		o, stays := next[key]
 		if !stays || accessor(c.t, o).GetUID() != accessor(c.t, was).GetUID() {
 			m := accessor(c.t, was)
-			c.do(c.client.Tracker().Delete(resourceOf(was), m.GetNamespace(), m.GetName()))
+			c.do(c.tracker(was).Delete(resourceOf(was), m.GetNamespace(), m.GetName()))
 			delete(c.objects, key)
 		}
 	}
@@ -99,9 +116,9 @@ func (c *cluster) set(objects []runtime.Object) {
 		m := accessor(c.t, given)
 		m.SetResourceVersion(fmt.Sprint(c.version))
 		if known {
-			c.do(c.client.Tracker().Update(resourceOf(o), given, m.GetNamespace()))
+			c.do(c.tracker(o).Update(resourceOf(o), given, m.GetNamespace()))
 		} else {
-			c.do(c.client.Tracker().Create(resourceOf(o), given, m.GetNamespace()))
+			c.do(c.tracker(o).Create(resourceOf(o), given, m.GetNamespace()))
 		}
 	}
 }
@@ -223,7 +240,7 @@ func TestStartInTheMiddle(t *testing.T) {
 				for _, step := range life.Steps {
 					c.stop()
 					c.set(step.Objects)
-					c.source, c.told = New(Options{Client: c.client}), sourcetest.NewPicture(t, source.Kube)
+					c.source, c.told = New(c.options()), sourcetest.NewPicture(t, source.Kube)
 					c.run()
 					c.told.Expect(t, step.Name, step.Want)
 					if !c.told.Synced() {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 
+	"sluice.dev/sluice/internal/api/v1alpha1"
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/source/convert"
 )
@@ -113,17 +114,20 @@ func due(recent map[model.Problem]time.Time, p model.Problem, now time.Time) boo
 }
 
 // reference names the object on which a problem is to be an Event; only objects
-// that an API server has can bear one.
+// that an API server has can bear one. The Events of a cluster's objects are put
+// into the namespace default.
 func reference(p model.Problem) (*corev1.ObjectReference, bool) {
 	if p.Reason == convert.InvalidTriggerTime {
 		return nil, false
 	}
 	version := ""
 	switch p.Kind {
-	case convert.ServiceKind, convert.NodeKind:
+	case convert.ServiceKind, convert.NodeKind, convert.NamespaceKind, convert.SecretKind:
 		version = corev1.SchemeGroupVersion.String()
 	case convert.EndpointSliceKind:
 		version = discoveryv1.SchemeGroupVersion.String()
+	case convert.AddressPoolKind, convert.BGPPeerKind, convert.BGPAdvertisementKind:
+		version = v1alpha1.APIVersion
 	default:
 		return nil, false
 	}

@@ -145,3 +145,32 @@ func TestRecorderForgets(t *testing.T) {
 		t.Errorf("still remembers %d", len(recent))
 	}
 }
+
+// TestRecorderOnOurKinds: Events on objects of the cluster are in the namespace
+// default.
+func TestRecorderOnOurKinds(t *testing.T) {
+	for kind, version := range map[string]string{
+		"AddressPool": "sluice.dev/v1alpha1", "BGPPeer": "sluice.dev/v1alpha1", "BGPAdvertisement": "sluice.dev/v1alpha1",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, client := recording(t, nil)
+				r.Record(model.Problem{Kind: kind, Object: model.Name{Name: "x"}, UID: "u", Reason: "InvalidX", Message: "spec.x: wrong"})
+				got := events(t, client)
+				if len(got) != 1 {
+					t.Fatalf("events %v", got)
+				}
+				ref := got[0].InvolvedObject
+				if got[0].Namespace != "default" || ref.APIVersion != version || ref.Kind != kind || ref.Name != "x" || ref.Namespace != "" || ref.UID != "u" {
+					t.Errorf("event %+v", got[0])
+				}
+			})
+		})
+	}
+	for kind, namespace := range map[string]string{"Secret": "kube-system", "Namespace": ""} {
+		ref, ok := reference(model.Problem{Kind: kind, Object: model.Name{Namespace: namespace, Name: "x"}})
+		if !ok || ref.APIVersion != "v1" || ref.Namespace != namespace {
+			t.Errorf("%s: %+v", kind, ref)
+		}
+	}
+}

@@ -17,6 +17,9 @@ type teller[O metav1.Object, F any] struct {
 	convert func(O) (F, bool, []model.Problem)
 	key     func(model.Name) any
 	same    func(a, b O) bool // that there is no news; nil: there always is
+	// keeps: an object that cannot be used any more leaves what was told of it
+	// standing. A mistake in an edit is not a wish to have nothing.
+	keeps bool
 
 	told     map[model.Name]struct{}        // put and not deleted
 	problems map[model.Name][]model.Problem // told last; few objects have any
@@ -66,6 +69,9 @@ func (t *teller[O, F]) tell(o O) {
 	name := model.Name{Namespace: o.GetNamespace(), Name: o.GetName()}
 	fact, ok, problems := t.convert(o)
 	t.complain(name, problems)
+	if !ok && t.keeps && len(problems) > 0 {
+		return
+	}
 	if !ok {
 		t.gone(name)
 		return

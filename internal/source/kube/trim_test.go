@@ -13,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"sluice.dev/sluice/internal/api/v1alpha1"
 	"sluice.dev/sluice/internal/source/convert"
 	"sluice.dev/sluice/internal/source/sourcetest"
 )
@@ -37,12 +38,15 @@ func TestTrimKeepsNothingElse(t *testing.T) {
 			t.Errorf("%s: kept %q, want %q", what, keys, want)
 		}
 	}
-	serviceLabels := []string{convert.ProxyNameLabel, convert.HeadlessLabel, convert.AppLabel, convert.AddonLabel}
-	serviceAnnotations := []string{convert.SchedulerAnnotation, convert.SchedulerAnnotationAlias, convert.DrainAnnotation}
+	serviceAnnotations := []string{
+		convert.SchedulerAnnotation, convert.SchedulerAnnotationAlias, convert.DrainAnnotation, convert.ReallocateAnnotation,
+		convert.AddressesAnnotation, convert.AddressesAnnotationAlias, convert.PoolAnnotation, convert.PoolAnnotationAlias,
+		convert.SharingAnnotation, convert.SharingAnnotationAlias,
+	}
 	s := service("a", "10.96.0.1")
-	s.Labels, s.Annotations = clutter(serviceLabels...), clutter(serviceAnnotations...)
+	s.Labels, s.Annotations = clutter(), clutter(serviceAnnotations...)
 	trimTwice(t, s)
-	check("labels of a Service", s.Labels, serviceLabels...)
+	check("labels of a Service", s.Labels, slices.Sorted(maps.Keys(clutter()))...)
 	check("annotations of a Service", s.Annotations, serviceAnnotations...)
 
 	sliceLabels := []string{discoveryv1.LabelServiceName, convert.ProxyNameLabel, convert.HeadlessLabel}
@@ -53,16 +57,16 @@ func TestTrimKeepsNothingElse(t *testing.T) {
 	check("annotations of a slice", e.Annotations, convert.TriggerAnnotation)
 
 	for name, labels := range map[string][]string{
-		"n1": slices.Sorted(maps.Keys(clutter(corev1.LabelTopologyZone))),
-		"n2": {corev1.LabelTopologyZone},
+		"n1": slices.Sorted(maps.Keys(clutter(corev1.LabelTopologyZone, convert.ExcludeLabel))),
+		"n2": {corev1.LabelTopologyZone, convert.ExcludeLabel},
 	} {
 		n := node(name)
-		n.Labels, n.Annotations = clutter(corev1.LabelTopologyZone), clutter()
+		n.Labels, n.Annotations = clutter(corev1.LabelTopologyZone, convert.ExcludeLabel), clutter(convert.DrainNodeAnnotation)
 		n.Spec.Taints = []corev1.Taint{{Key: "other"}, {Key: convert.LeavingTaint}, {Key: "another"}}
 		n.DeletionTimestamp = new(metav1.Unix(1, 0))
 		trimTwice(t, n)
 		check("labels of Node "+name, n.Labels, labels...)
-		check("annotations of Node "+name, n.Annotations)
+		check("annotations of Node "+name, n.Annotations, convert.DrainNodeAnnotation)
 		if len(n.Spec.Taints) != 1 || n.Spec.Taints[0].Key != convert.LeavingTaint || n.DeletionTimestamp == nil {
 			t.Errorf("Node %s: taints %v, deleted %v", name, n.Spec.Taints, n.DeletionTimestamp)
 		}
@@ -88,12 +92,23 @@ func TestNodesOwnWrites(t *testing.T) {
 		}
 		for range 10 {
 			write(func(n *corev1.Node) {
-				n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, LastHeartbeatTime: version}}
+				n.Status.Conditions = []corev1.NodeCondition{
+					{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: version, LastTransitionTime: version},
+					{Type: corev1.NodeDiskPressure, Status: corev1.ConditionTrue, LastTransitionTime: version},
+				}
 				n.Annotations = map[string]string{"ttl": version.String()}
 				n.Status.Images = append(n.Status.Images, corev1.ContainerImage{Names: []string{version.String()}})
 			})
 		}
 		b.expect()
+		for range 10 {
+			write(func(n *corev1.Node) {
+				n.Status.Conditions = []corev1.NodeCondition{{
+					Type: corev1.NodeReady, Status: corev1.ConditionUnknown, LastHeartbeatTime: version, LastTransitionTime: metav1.Unix(1e9, 0),
+				}}
+			})
+		}
+		b.expect("put node n1") // it is not ready any more, once
 		for name, change := range map[string]func(*corev1.Node){
 			"label":    func(n *corev1.Node) { n.Labels[corev1.LabelTopologyZone] = "b" },
 			"address":  func(n *corev1.Node) { n.Status.Addresses[0].Address = "192.0.2.2" },
@@ -103,6 +118,11 @@ func TestNodesOwnWrites(t *testing.T) {
 			"taint":    func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: convert.LeavingTaint}} },
 			"deletion": func(n *corev1.Node) { n.DeletionTimestamp = &version },
 			"identity": func(n *corev1.Node) { n.UID = "another" },
+			"drain":    func(n *corev1.Node) { n.Annotations = map[string]string{convert.DrainNodeAnnotation: "now"} },
+			"since": func(n *corev1.Node) {
+				n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, LastTransitionTime: version}}
+			},
+			"ready": func(n *corev1.Node) { n.Status.Conditions = nil },
 		} {
 			write(change)
 			synctest.Wait()
@@ -146,7 +166,42 @@ func FuzzTrim(f *testing.F) {
 			trimTwice(t, trimmed)
 			same(t, means(convert.Node(&n)), means(convert.Node(trimmed)))
 		}
+		fuzzOwnKinds(t, data)
 	})
+}
+
+func fuzzOwnKinds(t *testing.T, data []byte) {
+	t.Helper()
+	var secret corev1.Secret
+	if json.Unmarshal(data, &secret) == nil && secret.StringData == nil { // no API server tells that
+		trimmed := secret.DeepCopy()
+		trimTwice(t, trimmed)
+		same(t, means(convert.Secret(&secret)), means(convert.Secret(trimmed)))
+	}
+	var ns corev1.Namespace
+	if json.Unmarshal(data, &ns) == nil {
+		trimmed := ns.DeepCopy()
+		trimTwice(t, trimmed)
+		same(t, means(convert.Namespace(&ns)), means(convert.Namespace(trimmed)))
+	}
+	var pool v1alpha1.AddressPool
+	if json.Unmarshal(data, &pool) == nil {
+		trimmed := pool.DeepCopy()
+		trimTwice(t, trimmed)
+		same(t, means(convert.AddressPool(&pool)), means(convert.AddressPool(trimmed)))
+	}
+	var peer v1alpha1.BGPPeer
+	if json.Unmarshal(data, &peer) == nil {
+		trimmed := peer.DeepCopy()
+		trimTwice(t, trimmed)
+		same(t, means(convert.Peer(&peer, nil)), means(convert.Peer(trimmed, nil)))
+	}
+	var ad v1alpha1.BGPAdvertisement
+	if json.Unmarshal(data, &ad) == nil {
+		trimmed := ad.DeepCopy()
+		trimTwice(t, trimmed)
+		same(t, means(convert.Advertisement(&ad)), means(convert.Advertisement(trimmed)))
+	}
 }
 
 // means are a conversion's results as one value.

@@ -40,6 +40,7 @@ func Lives() []Life {
 	lives := []Life{proxyNameOfService(), proxyNameOfSlice(), proxyNameOfBoth()}
 	lives = append(lives, headlessLabels()...)
 	lives = append(lives, headlessAddress(), leftovers(), nodePortsNotAllocated(), modes(), ranges(), wishes(), triggers(), nodes(), nodeLeaves())
+	lives = append(lives, requests(), nodeDrains(), nodeNotReady(), pools(), peers(), advertisements(), secrets(), namespaces())
 	return append(lives, typeChanges()...)
 }
 
@@ -272,8 +273,8 @@ func modes() Life {
 	return Life{"ipMode", []Step{
 		{"pending", objects(service(balancer())), []string{web}},
 		{"VIP", objects(service(balancer(in("VIP"), other))), []string{web + ", balancer [192.0.2.1 192.0.2.2]"}},
-		{"Proxy is not touched", objects(service(balancer(in("Proxy"), other))), []string{web + ", balancer [192.0.2.2]"}},
-		{"nothing but Proxy", objects(service(balancer(in("Proxy")))), []string{web}},
+		{"Proxy is not touched", objects(service(balancer(in("Proxy"), other))), []string{web + ", balancer [192.0.2.2], has [192.0.2.1 192.0.2.2]"}},
+		{"nothing but Proxy", objects(service(balancer(in("Proxy")))), []string{web + ", has [192.0.2.1]"}},
 		{"a host name", objects(service(balancer(corev1.LoadBalancerIngress{Hostname: "lb.example.org"}))), []string{web}},
 		{"VIP again", objects(service(balancer(in("VIP")))), []string{web + ", balancer [192.0.2.1]"}},
 	}}
@@ -287,7 +288,7 @@ func ranges() Life {
 	return Life{"loadBalancerSourceRanges", []Step{
 		{"everyone", objects(service(lb)), []string{web + ", balancer [192.0.2.1]"}},
 		{"with blanks", objects(service(lb, from(" 10.0.0.0/8", "2001:db8::/32\t"))), []string{web + ", balancer [192.0.2.1], from [10.0.0.0/8 2001:db8::/32]"}},
-		{"nothing valid: nobody", objects(service(lb, from("10.0.0.0"))), []string{web}},
+		{"nothing valid: nobody", objects(service(lb, from("10.0.0.0"))), []string{web + ", has [192.0.2.1]"}},
 		{"everyone in one family", objects(service(lb, from("0.0.0.0/0"))), []string{web + ", balancer [192.0.2.1], from [0.0.0.0/0]"}},
 		{"the annotation is not read", objects(service(lb, annotation("service.beta.kubernetes.io/load-balancer-source-ranges", "10.0.0.0/8"))), []string{web + ", balancer [192.0.2.1]"}},
 	}}

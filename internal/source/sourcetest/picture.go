@@ -62,6 +62,16 @@ func (p *Picture) put(fact any) {
 		p.facts[model.EndpointSliceKey{Name: f.Name}] = f
 	case model.Node:
 		p.facts[model.NodeKey{Name: f.Name}] = f
+	case model.AddressPool:
+		p.facts[model.AddressPoolKey{Name: f.Name}] = f
+	case model.Peer:
+		p.facts[model.PeerKey{Name: f.Name}] = f
+	case model.Advertisement:
+		p.facts[model.AdvertisementKey{Name: f.Name}] = f
+	case model.Secret:
+		p.facts[model.SecretKey{Name: f.Name}] = f
+	case model.Namespace:
+		p.facts[model.NamespaceKey{Name: f.Name}] = f
 	default:
 		p.tb.Errorf("unexpected fact %T", fact)
 	}
@@ -103,6 +113,8 @@ func (p *Picture) Lines() []string {
 			lines = append(lines, sliceLine(f))
 		case model.Node:
 			lines = append(lines, nodeLine(f))
+		default:
+			lines = append(lines, networkLine(f))
 		}
 	}
 	slices.Sort(lines)
@@ -133,6 +145,16 @@ func serviceLine(s model.Service) string {
 	w.say(s.Scheduler != "", "by %s", s.Scheduler)
 	w.say(s.Drain != 0, "drain %s", s.Drain)
 	w.say(s.Urgent, "urgent")
+	w.say(s.Labels["app"] != "", "app %s", s.Labels["app"])
+	b := s.Balancer
+	w.say(!slices.Equal(b.Status, s.LoadBalancerIPs), "has %v", b.Status)
+	w.say(b.Class != "", "class %s", b.Class)
+	w.say(len(b.Requested) > 0, "asks for %v", b.Requested)
+	w.say(b.Unclear, "asks for what is unclear")
+	w.say(b.Pool != "", "from pool %s", b.Pool)
+	w.say(b.SharingKey != "", "shares by %s", b.SharingKey)
+	w.say(b.Reallocate != "", "reallocated %s", b.Reallocate)
+	w.say(b.DualStack != model.SingleStack, "dual stack %d of %v", b.DualStack, b.Families)
 	return strings.Join(w, ", ")
 }
 
@@ -150,5 +172,7 @@ func nodeLine(n model.Node) string {
 	zone := n.Labels["topology.kubernetes.io/zone"]
 	w.say(zone != "", "in %s", zone)
 	w.say(n.Leaving != "", "leaving: %s", n.Leaving)
+	w.say(n.Drained != "", "drained: %s", n.Drained)
+	w.say(!n.NotReady.IsZero(), "not ready since %s", n.NotReady.UTC().Format(time.RFC3339))
 	return strings.Join(w, ", ")
 }
