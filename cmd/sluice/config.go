@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 type config struct {
 	source   sourceConfig
 	service  serviceConfig
+	balancer balancerConfig
 	serve    serveConfig
 	device   string
 	audit    time.Duration
@@ -45,6 +47,23 @@ type serviceConfig struct {
 	timeouts      ipvs.Timeouts
 }
 
+// balancerConfig says how load-balancer addresses are given and told.
+type balancerConfig struct {
+	class         string
+	state         string
+	secrets       string
+	notReadyAfter time.Duration
+	onStop        string
+	stopWait      time.Duration
+}
+
+// What becomes of routes when the agent stops.
+const (
+	stopAuto     = "auto"
+	stopWithdraw = "withdraw"
+	stopKeep     = "keep"
+)
+
 // serveConfig says what is served over HTTP.
 type serveConfig struct {
 	metrics   string
@@ -54,7 +73,7 @@ type serveConfig struct {
 
 func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.source.kubeconfig, "kubeconfig", "", "kubeconfig of the API server; without it and --manifests, the in-cluster one")
-	f.StringVar(&c.source.manifests, "manifests", "", "directory of Kubernetes YAML (Service, EndpointSlice, Node) to read instead of an API server")
+	f.StringVar(&c.source.manifests, "manifests", "", "directory of YAML (Service, EndpointSlice, Node, AddressPool, BGPPeer ...) to read instead of an API server")
 	f.StringVar(&c.source.nodeName, "hostname-override", "", "this node's name, as its Node object has it (default: the host's name in lower case)")
 	f.StringVar(&c.service.scheduler, "ipvs-scheduler", ipvs.DefaultScheduler, "scheduler of Services that ask for none: "+strings.Join(ipvs.Schedulers(), ", "))
 	f.StringSliceVar(&c.service.clusterCIDR, "cluster-cidr", nil, "pod address ranges, one or more of each family; traffic to a cluster IP from elsewhere is masqueraded")
@@ -67,13 +86,33 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.service.nodePortCIDR, "nodeport-addresses", nil, "ranges of node addresses that serve NodePorts (default: the node's primary address of each family)")
 	f.BoolVar(&c.service.masqueradeAll, "masquerade-all", false, "masquerade everything sent to a cluster IP")
 	f.IntVar(&c.service.masqueradeBit, "iptables-masquerade-bit", 14, "bit of the packet mark that asks for masquerading, 0 to 31")
-	f.StringVar(&c.serve.metrics, "metrics-bind-address", "127.0.0.1:10249", "address of /metrics, /proxyMode and /state")
+	c.balancer.flags(f)
+	f.StringVar(&c.serve.metrics, "metrics-bind-address", "127.0.0.1:10249", "address of /metrics, /proxyMode, /state and /bgp")
 	f.StringVar(&c.serve.health, "healthz-bind-address", "0.0.0.0:10256", "address of /healthz, /livez and /readyz")
 	f.DurationVar(&c.serve.unhealthy, "unhealthy-after", time.Minute, "how long a wanted change may fail to reach the kernel before /healthz fails")
 	f.StringVar(&c.device, "device", defaultDevice, "dummy device that holds the Services' addresses")
 	f.DurationVar(&c.audit, "audit-period", 30*time.Second, "time between two comparisons of a kernel table with what is wanted; 0: never")
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&c.logJSON, "log-json", false, "log as JSON")
+}
+
+func (c *balancerConfig) flags(f *pflag.FlagSet) {
+	f.StringVar(&c.class, "load-balancer-class", "sluice.dev/bgp", "spec.loadBalancerClass of Services that get their addresses here; those without a class get them too")
+	f.StringVar(&c.state, "address-state", "/var/lib/sluice/addresses.json", "with --manifests: file that remembers which Service has which address")
+	f.StringVar(&c.secrets, "secret-namespace", "kube-system", "namespace of the Secrets that BGPPeers name")
+	f.DurationVar(&c.notReadyAfter, "not-ready-after", 30*time.Second, "how long this Node may be NotReady before its routes are withdrawn, if others can serve")
+	f.StringVar(&c.onStop, "bgp-on-stop", stopAuto, "what becomes of routes when the agent stops: withdraw; keep (peers with graceful restart keep them, as for an upgrade); auto: keep, unless the Node is drained, leaving or not ready")
+	f.DurationVar(&c.stopWait, "bgp-stop-wait", time.Second, "how long routers are given to converge between the withdrawal of routes and the end of the sessions")
+}
+
+func (c balancerConfig) check() error {
+	if !slices.Contains([]string{stopAuto, stopWithdraw, stopKeep}, c.onStop) {
+		return fmt.Errorf("--bgp-on-stop %q: use %s, %s or %s", c.onStop, stopAuto, stopWithdraw, stopKeep)
+	}
+	if c.notReadyAfter < 0 || c.stopWait < 0 {
+		return fmt.Errorf("--not-ready-after and --bgp-stop-wait: use a time of 0 or more")
+	}
+	return nil
 }
 
 const defaultDevice = "sluice0"
@@ -109,6 +148,9 @@ func (c config) check() (settings, error) {
 		return s, fmt.Errorf("--manifests and --kubeconfig exclude each other: facts come from one of them")
 	}
 	if err := c.service.check(); err != nil {
+		return s, err
+	}
+	if err := c.balancer.check(); err != nil {
 		return s, err
 	}
 	if err := s.ranges(); err != nil {

@@ -24,6 +24,7 @@ type kernel struct {
 	rules    *netfilter.Handle
 	servers  *ipvs.KernelHandle
 	device   *vip.Device
+	routes   *vip.MainTable
 	owned    *netfilter.Handle // reads our sets for the IPVS loop
 	flows    *conntrack.KernelHandle
 	log      *slog.Logger
@@ -53,6 +54,9 @@ func (k *kernel) open(ctx context.Context, device string) (err error) {
 		return err
 	}
 	if k.device, err = vip.Dial(device); err != nil {
+		return err
+	}
+	if k.routes, err = vip.DialMainTable(); err != nil {
 		return err
 	}
 	if k.backend, err = netfilter.Detect(ctx, k.rules); err != nil {
@@ -157,6 +161,9 @@ func (k *kernel) close() {
 	}
 	if k.device != nil {
 		errs = append(errs, k.device.Close())
+	}
+	if k.routes != nil {
+		errs = append(errs, k.routes.Close())
 	}
 	for _, err := range errs {
 		if err != nil {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 
+	"sluice.dev/sluice/bgp"
 	"sluice.dev/sluice/healthcheck"
 	"sluice.dev/sluice/internal/engine"
 	"sluice.dev/sluice/internal/model"
@@ -67,10 +67,11 @@ func run(ctx context.Context, s settings) error {
 	defer k.close()
 	warnOfRelease(s.log)
 	k.setTimeouts(ctx, s.service.timeouts)
-	facts, record, tell, err := sources(s)
+	world, err := sources(s)
 	if err != nil {
 		return err
 	}
+	speak := newSpeaker(s, world.tell)
 	watch := newObserver(s, k.families, k.flows)
 	switches := sysctl.NewKeeper("/proc/sys", sysctl.Wanted(k.serves(model.IPv6)), s.audit, s.log)
 	switches.Apply()
@@ -82,52 +83,56 @@ func run(ctx context.Context, s settings) error {
 		Rising: func() int { return e.Facts().Rising },
 	}
 	ports := healthcheck.New(healthcheck.Options{
-		Healthy: func() bool { return health.Healthy(time.Now()) }, Problem: tell, Log: s.log,
+		Healthy: func() bool { return health.Healthy(time.Now()) }, Problem: world.tell, Log: s.log,
 	})
 	servers := ipvs.NewTarget(k.servers, ipvs.TargetOptions{
 		Ours: k.ours, Drain: s.service.drain, Limit: watch.limits.For, Local: vip.Local, Removed: watch.removed,
 	})
-	hooks := watch.hooks()
-	hooks.Problem = tell
-	e = newEngine(s, k.families, len(facts), hooks, engine.Targets{
+	opts := engineOptions(s, k.families)
+	opts.Sources, opts.Announcer = len(world.facts), speak.announcer
+	opts.Hooks = watch.hooks()
+	opts.Hooks.Problem = world.tell
+	opts.Targets = engine.Targets{
 		Rules: k.netfilter(), Servers: servers, Addresses: vip.New(k.device), Health: ports,
-	})
+		Routes: bgp.NewTarget(speak.server), Discards: vip.NewDiscards(k.routes),
+	}
+	e = engine.New(opts)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { defer ports.Close(); e.Run(ctx); return nil })
-	sink := source.SinkFunc(func(ev model.Event) { watch.meter.Event(ev); e.Event(ev) })
-	for _, f := range facts {
-		group.Go(func() error { return f.Run(ctx, sink) })
-	}
-	group.Go(func() error { return record(ctx) })
+	sink := source.SinkFunc(func(ev model.Event) { watch.meter.Event(ev); speak.sessions.Event(ev); e.Event(ev) })
+	world.run(ctx, group, sink)
 	group.Go(func() error { switches.Run(ctx); return nil })
 	group.Go(func() error { watch.sweeper.Run(ctx); return nil })
+	group.Go(func() error { speak.sessions.Run(ctx); return nil })
+	group.Go(func() error { return world.report(ctx, speak.sessions.Down) })
 	serve(ctx, group, s, health, status.Metrics{
 		Loops: e.Status, Calls: k.calls, Servers: func() status.Servers { return status.Servers(servers.Counts()) },
 		Connections: watch.connections, SysctlDrift: switches.Drift,
+		BGP:   speak.shown(func() []model.Problem { return e.Facts().Problems }),
 		Meter: watch.meter, Health: health, Version: version,
 	})
 	s.log.Info("sluice is running", "version", version, "node", s.source.nodeName, "families", k.familyNames())
-	if err := group.Wait(); err != nil {
+	err = group.Wait()
+	speak.stop(e.Facts().Away)
+	if err != nil {
 		return err
 	}
 	s.log.Info("stopped; Services stay as they are")
 	return nil
 }
 
-func newEngine(s settings, families []model.Family, sources int, hooks engine.Hooks, targets engine.Targets) *engine.Engine {
-	return engine.New(engine.Options{
+// engineOptions are those of configuration.
+func engineOptions(s settings, families []model.Family) engine.Options {
+	return engine.Options{
 		Store:    storeOptions(s),
-		Sources:  sources,
 		Families: families,
 		IPVS:     ipvs.Options{Scheduler: s.service.scheduler},
 		NodeCIDR: s.service.detectMode == nodeCIDRMode,
 		Rules:    rules(s, families),
-		Targets:  targets,
 		Audit:    s.audit,
-		Hooks:    hooks,
 		Patience: patience,
 		Log:      s.log,
-	})
+	}
 }
 
 // serve answers over HTTP until ctx ends.
@@ -167,31 +172,59 @@ func rules(s settings, families []model.Family) func([]netip.Prefix) map[netfilt
 	}
 }
 
-// sources are where facts come from, and what becomes of problems: a log line,
-// and an Event where there is an API server (record writes them).
-func sources(s settings) (facts []source.Source, record func(context.Context) error, tell func(model.Problem), err error) {
+// world is where facts come from, and who is told what is wrong with them.
+type world struct {
+	facts []source.Source
+	tell  func(model.Problem) // a log line, and an Event where there is an API server
+	// record writes the Events, report what BGPPeers' status says of this
+	// node's sessions. Without an API server they do nothing.
+	record func(context.Context) error
+	report func(context.Context, func() []status.Down) error
+}
+
+// run has everything told to the sink until ctx ends.
+func (w world) run(ctx context.Context, group *errgroup.Group, sink source.Sink) {
+	for _, f := range w.facts {
+		group.Go(func() error { return f.Run(ctx, sink) })
+	}
+	group.Go(func() error { return w.record(ctx) })
+}
+
+func sources(s settings) (world, error) {
 	host := node.New(node.Options{VIPDevices: []string{s.device, kubeProxyDevice}, Logger: s.log})
 	if s.source.manifests != "" {
 		files := file.New(file.Options{Dir: s.source.manifests, KnownScheduler: ipvs.KnownScheduler, Logger: s.log})
-		none := func(context.Context) error { return nil }
-		return []source.Source{host, files}, none, func(p model.Problem) { logProblem(s.log, p) }, nil
+		return world{
+			facts:  []source.Source{host, files},
+			tell:   func(p model.Problem) { logProblem(s.log, p) },
+			record: func(context.Context) error { return nil },
+			report: func(context.Context, func() []status.Down) error { return nil },
+		}, nil
 	}
 	client, err := kube.NewClient(s.source.kubeconfig)
 	if err != nil {
-		return nil, nil, nil, err
+		return world{}, err
+	}
+	api, err := kube.NewAPI(s.source.kubeconfig)
+	if err != nil {
+		return world{}, err
 	}
 	recorder := kube.NewRecorder(kube.RecorderOptions{Client: client, NodeName: s.source.nodeName, Logger: s.log})
-	tell = func(p model.Problem) {
-		logProblem(s.log, p)
-		recorder.Record(p)
-	}
-	return []source.Source{host, kubeSource(client, s)}, recorder.Run, tell, nil
-}
-
-func kubeSource(client kubernetes.Interface, s settings) *kube.Source {
-	return kube.New(kube.Options{
-		Client: client, NodeName: s.source.nodeName, KnownScheduler: ipvs.KnownScheduler, Logger: s.log,
-	})
+	return world{
+		facts: []source.Source{host, kube.New(kube.Options{
+			Client: client, API: api, Kinds: kube.Proxy | kube.Routing, SecretNamespace: s.balancer.secrets,
+			NodeName: s.source.nodeName, KnownScheduler: ipvs.KnownScheduler, Logger: s.log,
+		})},
+		tell: func(p model.Problem) {
+			logProblem(s.log, p)
+			recorder.Record(p)
+		},
+		record: recorder.Run,
+		report: func(ctx context.Context, down func() []status.Down) error {
+			newPeerReporter(api, s.source.nodeName, down, s.log).run(ctx)
+			return nil
+		},
+	}, nil
 }
 
 func logProblem(log *slog.Logger, p model.Problem) {
@@ -228,7 +261,8 @@ func cleanup(ctx context.Context, cmd *cobra.Command, device string) error {
 	defer k.close()
 	e := engine.New(engine.Options{Families: k.families, Targets: engine.Targets{
 		Rules: k.netfilter(), Addresses: vip.New(k.device),
-		Servers: ipvs.NewTarget(k.servers, ipvs.TargetOptions{Ours: k.ours, Drain: -1}),
+		Servers:  ipvs.NewTarget(k.servers, ipvs.TargetOptions{Ours: k.ours, Drain: -1}),
+		Discards: vip.NewDiscards(k.routes),
 	}})
 	running, stop := context.WithCancel(ctx)
 	done := make(chan struct{})

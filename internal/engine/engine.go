@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice.dev/sluice/bgp"
 	"sluice.dev/sluice/healthcheck"
 	"sluice.dev/sluice/internal/ladder"
 	"sluice.dev/sluice/internal/model"
@@ -19,8 +20,8 @@ import (
 	"sluice.dev/sluice/nodeport"
 )
 
-// Options are what an Engine is made of. All but Problem, Patience and Log are
-// required.
+// Options are what an Engine is made of. All but Announcer, Patience, Hooks and
+// Log are required.
 type Options struct {
 	Store    model.StoreOptions
 	Sources  int            // how many sources will say that they are synced
@@ -34,6 +35,8 @@ type Options struct {
 	NodeCIDR bool
 	Rules    func(pods []netip.Prefix) map[netfilter.Key]netfilter.Spec
 	Targets  Targets
+	// Announcer decides what is told to routers; nil: nothing.
+	Announcer *bgp.Announcer
 	// Hooks is told what happens; see there.
 	Hooks Hooks
 	Audit time.Duration // between two audits of a table; 0: none
@@ -45,12 +48,15 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Targets are the kernel's tables, and the health check ports.
+// Targets are the kernel's tables, the health check ports and what routers are
+// told. From Health on nil stands for none.
 type Targets struct {
 	Rules     reconcile.Target[netfilter.Key, netfilter.Spec]
 	Servers   reconcile.Target[ipvs.Key, ipvs.Spec]
 	Addresses reconcile.Target[vip.Key, vip.Spec]
-	Health    reconcile.Target[healthcheck.Key, healthcheck.Spec] // nil: none
+	Health    reconcile.Target[healthcheck.Key, healthcheck.Spec]
+	Routes    reconcile.Target[bgp.Key, bgp.Spec]
+	Discards  reconcile.Target[vip.Discard, struct{}]
 }
 
 // Hooks are told what happens, from the engine's goroutine; they must not
@@ -104,7 +110,8 @@ type Engine struct {
 	inbox inbox
 	facts atomic.Pointer[Facts]
 	tables
-	state // Run's goroutine's
+	state  // Run's goroutine's
+	routes routes
 }
 
 // tables are where wishes go.
@@ -176,6 +183,7 @@ func New(opts Options) *Engine {
 		e.health = newSide(e, "healthcheck", opts.Targets.Health)
 		e.loops = append(e.loops, e.health.loop)
 	}
+	e.routes = newRoutes(e)
 	e.ladder = ladder.New(node(), sweeper(), ladder.Rung[Owner](e.rules), e.servers, e.addresses)
 	return e
 }
@@ -214,7 +222,7 @@ func sweeper() Owner { return Owner{Kind: "sweep"} }
 func (e *Engine) Event(ev model.Event) { e.inbox.event(ev) }
 
 // Status are the loops' states: those of the kernel's tables in the order of
-// the ladder, then that of the health check ports.
+// the ladder, then those of the others there are.
 func (e *Engine) Status() []reconcile.Status {
 	out := make([]reconcile.Status, len(e.loops))
 	for i, l := range e.loops {
@@ -237,16 +245,21 @@ func (e *Engine) Run(ctx context.Context) {
 	defer patience.Stop()
 	e.proceed(patience) // without sources nothing is waited for
 	for {
+		alarm, stop := e.routes.alarm()
 		select {
 		case <-ctx.Done():
+			stop()
 			return
 		case <-patience.C:
 			e.hurry(patience)
 		case <-e.inbox.wake:
 			e.take()
+		case <-alarm:
 		}
+		stop()
 		e.proceed(patience)
 		e.resolve()
+		e.announce()
 		e.publish()
 	}
 }

@@ -1,16 +1,27 @@
 package engine
 
+import "sluice.dev/sluice/internal/model"
+
 // Facts are what others read of the engine at any time.
 type Facts struct {
 	// Leaving says why load balancers are to use this node no more; "" when
 	// they may.
 	Leaving string
+	// Away says why nobody is to be led to this node, for that reason or
+	// another; "": they may be.
+	Away string
 	// Rising counts the families of Services whose last change has not come
 	// true in every table yet.
 	Rising int
+	// Problems are what is wrong with what routers are to be told.
+	Problems []model.Problem
 }
 
 // Facts are those of this moment.
 func (e *Engine) Facts() Facts { return *e.facts.Load() }
 
-func (e *Engine) publish() { e.facts.Store(&Facts{Leaving: e.store.Leaving(), Rising: len(e.rising)}) }
+func (e *Engine) publish() {
+	e.facts.Store(&Facts{
+		Leaving: e.store.Leaving(), Away: e.store.Away(), Rising: len(e.rising), Problems: e.routes.problems(),
+	})
+}

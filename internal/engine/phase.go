@@ -58,6 +58,7 @@ func (e *Engine) enter(p phase, patience *time.Timer) {
 	case synced: // with every claim made, what nobody wants may go
 		e.ladder.Sync()
 		e.health.sync(sweeper())
+		e.syncRoutes()
 		e.opts.Hooks.Complete()
 	case waiting, open:
 	}

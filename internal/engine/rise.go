@@ -53,6 +53,7 @@ func (e *Engine) risen(o Owner) {
 		return
 	}
 	delete(e.rising, o)
+	e.store.TouchVIPs(o.Name) // whose routes may have waited for this
 	e.health.set(o, r.health)
 	for _, t := range r.triggers {
 		e.opts.Hooks.Programmed(o, time.Since(t))

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sluice.dev/sluice/bgp"
 	"sluice.dev/sluice/healthcheck"
 	"sluice.dev/sluice/internal/engine"
 	"sluice.dev/sluice/internal/model"
@@ -519,6 +520,7 @@ type conditions struct {
 	cleanup  bool // as `sluice cleanup`: no rules are wanted
 	nodeCIDR bool // pods are where the Node says, not in 10.1.0.0/16
 	hooks    engine.Hooks
+	speaker  bgp.Server // nil: none
 }
 
 // start runs an engine over the world, wired as cmd/sluice does it.
@@ -558,6 +560,10 @@ func (w *world) start(tb testing.TB, c conditions) *run {
 	}
 	health := healthcheck.New(healthcheck.Options{Listen: w.listen, Problem: opts.Hooks.Problem})
 	opts.Targets.Health = health
+	if c.speaker != nil {
+		opts.Announcer = bgp.NewAnnouncer(bgp.AnnouncerOptions{NotReadyAfter: 30 * time.Second})
+		opts.Targets.Routes = bgp.NewTarget(c.speaker)
+	}
 	if c.cleanup {
 		opts.Rules, opts.Store, opts.Patience, opts.Targets.Health = nil, model.StoreOptions{}, 0, nil
 	}
@@ -608,7 +614,7 @@ func (r *run) tell(facts ...any) {
 
 func event(fact any) model.Event {
 	switch f := fact.(type) {
-	case model.ServiceKey, model.EndpointSliceKey, model.NodeKey:
+	case model.ServiceKey, model.EndpointSliceKey, model.NodeKey, model.AdvertisementKey:
 		return model.Event{Source: "test", Delete: f}
 	case model.Event:
 		return f

@@ -180,6 +180,19 @@ func (s *Store) Leaving() string {
 	return own.Leaving
 }
 
+// Away says why nobody is to be led to this node, or kept on it while it is gone
+// for a moment: it leaves, is drained or not ready. "": they may be.
+func (s *Store) Away() string {
+	if leaving := s.Leaving(); leaving != "" {
+		return leaving
+	}
+	own := s.nodes[s.opts.NodeName]
+	if own.Drained == "" && !own.NotReady.IsZero() {
+		return "it is not ready"
+	}
+	return own.Drained
+}
+
 func (s *Store) putSlice(slice EndpointSlice) {
 	service := Name{slice.Name.Namespace, slice.Service}
 	was := s.slices[service][slice.Name]
@@ -287,20 +300,7 @@ func (s *Store) winner(f FrontendKey) Name {
 // Service looked at again: node facts change seldom and touch them all.
 func (s *Store) deriveNode() {
 	own := s.nodes[s.opts.NodeName]
-	next := nodeFacts{taken: map[netip.Addr]struct{}{}}
-	for _, n := range s.nodes {
-		for _, a := range n.Addrs {
-			next.taken[a] = struct{}{}
-		}
-	}
-	for _, a := range s.addrs {
-		next.taken[a] = struct{}{}
-	}
-	for _, slice := range s.slices[apiServer()] {
-		for _, e := range slice.Endpoints {
-			next.taken[e.Addr] = struct{}{}
-		}
-	}
+	next := nodeFacts{taken: s.taken()}
 	next.zone = own.Labels[zoneLabel]
 	candidates := slices.Concat(own.Addrs, s.addrs)
 	for _, a := range candidates {
@@ -323,6 +323,26 @@ func (s *Store) deriveNode() {
 	for name := range s.services {
 		s.claim(name)
 	}
+}
+
+// taken are the addresses that can be nobody's VIP: those of nodes and of the
+// API server.
+func (s *Store) taken() map[netip.Addr]struct{} {
+	taken := map[netip.Addr]struct{}{}
+	for _, n := range s.nodes {
+		for _, a := range n.Addrs {
+			taken[a] = struct{}{}
+		}
+	}
+	for _, a := range s.addrs {
+		taken[a] = struct{}{}
+	}
+	for _, slice := range s.slices[apiServer()] {
+		for _, e := range slice.Endpoints {
+			taken[e.Addr] = struct{}{}
+		}
+	}
+	return taken
 }
 
 func (n nodeFacts) equal(o nodeFacts) bool {

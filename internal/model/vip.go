@@ -32,6 +32,7 @@ type Share struct {
 // shares memory with the Store and holds until its next Apply.
 type Network struct {
 	Node           string // this node's name
+	Leaving        string // see Store.Leaving: also of a Node that is no more
 	Nodes          map[string]Node
 	Source         [2]netip.Addr // this node's own address of each family, IPv4 first
 	Pools          map[string]AddressPool
@@ -125,6 +126,10 @@ func (v *vips) touch(name Name) {
 	}
 }
 
+// TouchVIPs marks the addresses of a Service: something besides facts that routes
+// depend on has changed.
+func (s *Store) TouchVIPs(name Name) { s.vips.touch(name) }
+
 // TakeVIPs returns the load-balancer addresses that facts have touched since the
 // last call, in no order, and whether what concerns all of them (Network) has
 // changed; then every address is among them.
@@ -177,7 +182,7 @@ func (s *Store) usable(name Name, f Family) map[string]bool {
 // Network is what decisions about routes read besides the address itself.
 func (s *Store) Network() Network {
 	return Network{
-		Node: s.opts.NodeName, Nodes: s.nodes, Source: s.here.source,
+		Node: s.opts.NodeName, Leaving: s.Leaving(), Nodes: s.nodes, Source: s.here.source,
 		Pools: s.vips.pools, Peers: s.vips.peers, Advertisements: s.vips.advertisements, Secrets: s.vips.secrets,
 	}
 }

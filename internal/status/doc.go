@@ -1,7 +1,7 @@
 // Package status serves what the loops publish: Prometheus metrics, health and
 // readiness, and text tables for people.
 //
-//	:10249 (loopback)  /metrics  /proxyMode  /healthz  /state  /connections
+//	:10249 (loopback)  /metrics  /proxyMode  /healthz  /state  /connections  /bgp/peers  /bgp/routes
 //	:10256             /healthz  /livez      /readyz
 //
 // # Health
@@ -15,6 +15,11 @@
 //	/livez     judged   -        who would restart the agent, which makes no node eligible
 //	/readyz    as wanted now     who waits for a start or a change
 //	10249's    -        -        who asks whether the process answers: "ok"
+//
+// No session with a router counts, nor the table of sessions and routes: a
+// router that is down, or a peer that is configured wrongly, must not take away
+// a node that serves all its Services. Who wants to know looks at
+// sluice_bgp_session_up.
 //
 // # Metrics under kube-proxy's names
 //
@@ -79,7 +84,31 @@
 //	sluice_ipvs_destinations{state}           ours, serving or draining
 //	sluice_build_info{version}                1
 //
+// Sessions and routes; a node without sessions has none of these:
+//
+//	sluice_bgp_session_up{peer}               1: established
+//	sluice_bgp_session_since_seconds{peer}    Unix time since when it is, or is not
+//	sluice_bgp_session_lost_total{peer}       established sessions that broke off
+//	sluice_bgp_routes_told{peer,family}       addresses whose route the peer has
+//	sluice_bgp_routes_waiting{peer,family}    that would be told if the session were established
+//	sluice_bgp_routes_withheld{peer,family}   that are not to be told; peer "": that no peer is meant for
+//	sluice_bgp_route_advertised{peer,prefix}  1: the peer has the route; 0: it has not. An aggregate is one,
+//	                                          and is there for any of its addresses
+//	sluice_bgp_route_advertised_hidden        routes for which that is not shown; see below
+//
+// A series for each load-balancer address, peer and node is much where there
+// are many: with more than 5000 on a node none of them is shown, and
+// sluice_bgp_route_advertised_hidden, 0 otherwise, is their number. `sluice bgp
+// routes` shows them all.
+//
 // Connections per Service are not a metric (a series for each Service of each
 // node, and a read of the whole table for each scrape): /connections counts them
 // when asked.
+//
+// # What is wrong with sessions
+//
+// /bgp/peers and /bgp/routes are JSON (PeerList, RouteList), of which fields are
+// neither renamed nor removed; `sluice bgp` shows them as tables, and /state has
+// the first. Sessions turns losses into Events and says what an agent reports in
+// a BGPPeer's status; EstablishedCondition makes one condition of all reports.
 package status

@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -37,13 +38,15 @@ type Metrics struct {
 	// SysctlDrift counts the kernel's switches that others changed: they are a
 	// table of their own in the drift metric.
 	SysctlDrift func() uint64
+	BGP         *BGP // nil: no BGP is spoken
 	Meter       *Meter
 	Health      Health // what the tables are judged by, beside Meter
 	Version     string
 }
 
 // MetricsHandler serves /metrics, /proxyMode, /state, /healthz and, where they
-// can be counted, /connections.
+// can be counted, /connections, and where BGP is spoken, /bgp/peers and
+// /bgp/routes.
 func MetricsHandler(m Metrics) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -54,17 +57,31 @@ func MetricsHandler(m Metrics) http.Handler {
 	if m.Meter != nil {
 		registry.MustRegister(m.Meter)
 	}
+	if m.BGP != nil {
+		registry.MustRegister(newBGPCollector(m.BGP))
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /proxyMode", text("ipvs"))
 	mux.HandleFunc("GET /healthz", text("ok")) // as kube-proxy's here: it answers
-	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) {
-		WriteState(w, m.Loops(), time.Now())
-	})
+	mux.HandleFunc("GET /state", m.serveState)
 	if m.Connections != nil {
 		mux.HandleFunc("GET /connections", serveConnections(m.Connections))
 	}
+	m.BGP.serve(mux, m.Loops)
 	return mux
+}
+
+func (m Metrics) serveState(w http.ResponseWriter, _ *http.Request) {
+	loops, now := m.Loops(), time.Now()
+	WriteState(w, loops, now)
+	if m.BGP == nil {
+		return
+	}
+	if list := m.BGP.peers(loops); len(list.Peers)+len(list.Problems) > 0 {
+		fmt.Fprintln(w)
+		WritePeers(w, list, now, false)
+	}
 }
 
 func text(s string) http.HandlerFunc {
