@@ -20,7 +20,7 @@ func (s Session) dialFailed(err error) string {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("connection refused: nothing listens on %s, or not for this node", s.Peer)
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return fmt.Sprintf("no route to %s%s", s.Peer.Addr(), s.farther())
+		return fmt.Sprintf("no route to %s", s.Peer.Addr())
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Sprintf("this node has no address %s: correct spec.sourceAddress", s.Source)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():

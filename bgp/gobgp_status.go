@@ -35,8 +35,11 @@ func newStatus(peer string) *status {
 func (s *status) opening(spec Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.state.Since.IsZero() || s.state.Established() || s.state.Addr != spec.Peer { // else it is one more try
+		s.state.Since = time.Now()
+	}
 	s.state.Addr, s.state.ASN, s.state.MyASN = spec.Peer, spec.ASN, spec.MyASN
-	s.state.State, s.state.Since, s.state.Error, s.vague = stateIdle, time.Now(), "", false
+	s.state.State, s.state.Error, s.vague = stateIdle, "", false
 }
 
 // turn notes a state, and returns the one before.

@@ -113,3 +113,20 @@ func TestDiscarding(t *testing.T) {
 		want("no more discarded", "here", "uplink", "uplink")
 	}
 }
+
+// TestLocalBesideADiscardRoute: an address that is discarded does not answer here,
+// which is no failure to find out.
+func TestLocalBesideADiscardRoute(t *testing.T) {
+	ns, _ := node(t)
+	for _, aggregate := range []string{"198.51.100.0/24", "2001:db8:1::/48"} {
+		p := netip.MustParsePrefix(aggregate)
+		for _, e := range mainTableOf(t, ns).DiscardHandle.Put(t.Context(), []netip.Prefix{p}) {
+			must(t, e)
+		}
+		ns.Do(func() {
+			if local, err := vip.Local(t.Context(), p.Addr().Next()); local || err != nil {
+				t.Errorf("%s: local %v, %v", p, local, err)
+			}
+		})
+	}
+}

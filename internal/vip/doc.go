@@ -1,5 +1,7 @@
 // Package vip is the reconcile target for the addresses of Services: what makes
-// packets for them be delivered on this node, where IPVS takes them up.
+// packets for them be delivered on this node, where IPVS takes them up; and, as
+// a table of its own, for the aggregates of such addresses that routers are told
+// (Discards).
 //
 // # What an address is
 //
@@ -28,11 +30,24 @@
 // The device is up: IPv6 routes demand it, and IPv4 does not mind. It has no
 // link-local address and answers nothing by itself.
 //
+// # What a discard route is
+//
+//	blackhole PREFIX proto 115 metric 4278198272
+//
+// Routers that were told an aggregate send what is for any of its addresses.
+// Those of Services are delivered by their own routes, which are in table local
+// and longer; for the others the host would follow its default route, back to
+// the router, until the TTL has run out. Another route that is longer is
+// followed, and so is one to the very prefix that comes later, since its metric
+// is better. Where one is there already, ours is not made, and that is an error.
+//
 // # What is ours
 //
 // The device by its name, provided that it is a dummy, with every address on it
-// and every local route to it. Nothing else is touched. Removing the device
-// is a verb of its own, for cleaning up.
+// and every local route to it; and in the main table of both families every
+// route that is a blackhole, has protocol 115 and has metric 4278198272 (all
+// three). Nothing else is touched. Removing the device is a verb of its own, for
+// cleaning up.
 //
 // # What the kernel does by itself
 //

@@ -313,7 +313,10 @@ func (d *Device) beginRoute(b *nlbatch.Batch, typ, flags uint16, a netip.Addr) {
 // by us or because the address is the node's own.
 func Local(_ context.Context, addr netip.Addr) (bool, error) {
 	routes, err := netlink.RouteGet(addr.AsSlice())
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH): // no route, or one of type unreachable
+		return false, nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EACCES): // of type blackhole, prohibit
 		return false, nil
 	}
 	if err != nil {

@@ -49,7 +49,7 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultiHop) || self.ebgpMultiHop == 0 || !has(self.ttlSecurity) || !self.ttlSecurity",message="ebgpMultiHop and ttlSecurity exclude each other"
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultiHop) || self.ebgpMultiHop == 0 || self.myASN != self.peerASN",message="ebgpMultiHop is for peers of another ASN"
-// +kubebuilder:validation:XValidation:rule="!has(self.holdTime) || duration(self.holdTime) == duration('0s') || duration(self.holdTime) >= duration('3s') && duration(self.holdTime) <= duration('65535s')",message="holdTime must be 0s or from 3s to 65535s"
+// +kubebuilder:validation:XValidation:rule="!has(self.holdTime) || duration(self.holdTime) >= duration('3s') && duration(self.holdTime) <= duration('65535s')",message="holdTime must be from 3s to 65535s"
 // +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || duration(self.keepaliveTime) >= duration('1s')",message="keepaliveTime must be at least 1s"
 // +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || has(self.holdTime) || duration(self.keepaliveTime) < duration('9s')",message="keepaliveTime must be less than holdTime, which is 9s"
 // +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || !has(self.holdTime) || duration(self.keepaliveTime) < duration(self.holdTime)",message="keepaliveTime must be less than holdTime"
@@ -78,8 +78,8 @@ type BGPPeerSpec struct {
 	// +required
 	MyASN int64 `json:"myASN"`
 
-	// HoldTime is after how long a silent peer counts as gone, from "3s" on;
-	// "0s": never. Default: "9s". The lower of both sides' counts.
+	// HoldTime is after how long a silent peer counts as gone, from "3s" on.
+	// Default: "9s". The lower of both sides' counts.
 	// +optional
 	HoldTime Duration `json:"holdTime,omitempty"`
 	// KeepaliveTime is how often each side says that it is alive, less than

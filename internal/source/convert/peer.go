@@ -22,7 +22,8 @@ const (
 )
 
 // Bounds of a session's times: hold and restart are what the protocol has bits
-// for (RFC 4271, RFC 4724), and a hold time is 0 or not below three seconds.
+// for (RFC 4271, RFC 4724), and a hold time is not below three seconds. The RFC's 0,
+// never, is refused: nothing else notices that a router is gone.
 const (
 	holdMin    = 3 * time.Second
 	secondsMax = math.MaxUint16 * time.Second
@@ -47,7 +48,7 @@ func Peer(p *v1alpha1.BGPPeer, read PasswordOf) (peer model.Peer, ok bool, probl
 		Addr:        netip.AddrPortFrom(peerAddr(s.PeerAddress, "spec.peerAddress", r), peerPortOf(s.PeerPort, r)),
 		ASN:         asn(s.PeerASN, "spec.peerASN", r),
 		MyASN:       asn(s.MyASN, "spec.myASN", r),
-		Hold:        hold(s.HoldTime, r),
+		Hold:        seconds(s.HoldTime, "spec.holdTime", holdTime, between{holdMin, secondsMax}, r),
 		Restart:     restart(s.GracefulRestart, r),
 		Hops:        hops(s, r),
 		TTLSecurity: s.TTLSecurity,
@@ -127,13 +128,6 @@ func seconds(given v1alpha1.Duration, field string, unset time.Duration, b betwe
 		return unset
 	}
 	return t
-}
-
-func hold(given v1alpha1.Duration, r *report) time.Duration {
-	if t, err := time.ParseDuration(string(given)); err == nil && t == 0 {
-		return 0
-	}
-	return seconds(given, "spec.holdTime", holdTime, between{holdMin, secondsMax}, r)
 }
 
 func keepalive(given v1alpha1.Duration, hold time.Duration, r *report) time.Duration {

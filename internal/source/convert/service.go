@@ -323,10 +323,10 @@ func sourceRanges(s *corev1.Service, r *report) []netip.Prefix {
 // guard withholds the load balancer's addresses when source ranges were asked
 // for and none can be used: no ranges would mean that everyone may come in.
 func guard(svc *model.Service, s *corev1.Service, r *report) {
-	if len(s.Spec.LoadBalancerSourceRanges) == 0 || len(svc.SourceRanges) > 0 || len(svc.LoadBalancerIPs) == 0 {
+	if len(s.Spec.LoadBalancerSourceRanges) == 0 || len(svc.SourceRanges) > 0 || len(svc.LoadBalancerIPs) == 0 && !svc.Balancer.Wanted {
 		return
 	}
-	svc.LoadBalancerIPs = nil
+	svc.LoadBalancerIPs, svc.Balancer.Withheld = nil, true
 	r.add(NoValidSourceRange, "spec.loadBalancerSourceRanges", strings.Join(s.Spec.LoadBalancerSourceRanges, ","),
 		"holds no valid range, so the load balancer addresses are not served", remedyPrefix)
 }
