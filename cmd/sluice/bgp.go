@@ -60,7 +60,7 @@ func bgpPeersCommand(a *asking) *cobra.Command {
 			"A BGPPeer of which something is wrong has the state none. Below the table stands what else is wrong.\n\n" +
 			"  PEER  ADDRESS        ASN    STATE        FOR   LOST  TOLD  REASON\n" +
 			"  tor1  192.0.2.1:179  64512  established  3d4h  0     12    -\n" +
-			"  tor2  192.0.2.2:179  64512  active       12s   2     0     dial tcp 192.0.2.2:179: connect: connection refused",
+			"  tor2  192.0.2.2:179  64512  active       12s   2     0     connection refused: nothing listens on 192.0.2.2:179, or not for this node",
 		Example: "  sluice bgp peers\n  sluice bgp peers -o json",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.peers(cmd) },
@@ -76,7 +76,7 @@ func bgpRoutesCommand(a *asking) *cobra.Command {
 			"told (the router has the route), waiting (it will when the session is established) or withheld.\n" +
 			"Arguments choose addresses, those in a prefix, and those of a Service; without any all are shown.\n\n" +
 			"  ADDRESS       PREFIX           PEER  STATE     SERVICES     REASON\n" +
-			"  198.51.100.1  198.51.100.1/32  tor1  told      default/web  2 ready endpoints on this node\n" +
+			"  198.51.100.1  198.51.100.1/32  tor1  told      default/web  default/web has endpoints\n" +
 			"  198.51.100.2  198.51.100.2/32  tor1  withheld  default/api  no ready endpoint on this node (externalTrafficPolicy: Local)",
 		Example: "  sluice bgp routes\n  sluice bgp routes 198.51.100.1\n  sluice bgp routes 198.51.100.0/24 --peer tor1\n" +
 			"  sluice bgp routes default/web -o wide",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"sluice.dev/sluice/internal/ipam"
 	"sluice.dev/sluice/ipvs"
 )
 
@@ -97,7 +98,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 }
 
 func (c *balancerConfig) flags(f *pflag.FlagSet) {
-	f.StringVar(&c.class, "load-balancer-class", "sluice.dev/bgp", "spec.loadBalancerClass of Services that get their addresses here; those without a class get them too")
+	f.StringVar(&c.class, "load-balancer-class", ipam.DefaultClass, "spec.loadBalancerClass of Services that get their addresses here; those without a class get them too")
 	f.StringVar(&c.state, "address-state", "/var/lib/sluice/addresses.json", "with --manifests: file that remembers which Service has which address")
 	f.StringVar(&c.secrets, "secret-namespace", "kube-system", "namespace of the Secrets that BGPPeers name")
 	f.DurationVar(&c.notReadyAfter, "not-ready-after", 30*time.Second, "how long this Node may be NotReady before its routes are withdrawn, if others can serve")
@@ -135,15 +136,11 @@ type settings struct {
 // check refuses what cannot work, naming the flag and the remedy.
 func (c config) check() (settings, error) {
 	s := settings{config: c}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
-		return s, fmt.Errorf("--log-level %q: use debug, info, warn or error", c.logLevel)
+	log, err := newLogger(c.logLevel, c.logJSON)
+	if err != nil {
+		return s, err
 	}
-	options := &slog.HandlerOptions{Level: level}
-	s.log = slog.New(slog.NewTextHandler(os.Stderr, options))
-	if c.logJSON {
-		s.log = slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
+	s.log = log
 	if c.source.manifests != "" && c.source.kubeconfig != "" {
 		return s, fmt.Errorf("--manifests and --kubeconfig exclude each other: facts come from one of them")
 	}
@@ -164,6 +161,19 @@ func (c config) check() (settings, error) {
 		s.source.nodeName = strings.ToLower(strings.TrimSpace(host))
 	}
 	return s, nil
+}
+
+// newLogger logs to stderr.
+func newLogger(level string, asJSON bool) (*slog.Logger, error) {
+	var least slog.Level
+	if err := least.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", level)
+	}
+	options := &slog.HandlerOptions{Level: least}
+	if asJSON {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
 }
 
 func (c serviceConfig) check() error {

@@ -37,7 +37,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(runCommand(), ipvsCommand(), bgpCommand(), cleanupCommand(), versionCommand())
+	cmd.AddCommand(runCommand(), controllerCommand(), ipvsCommand(), bgpCommand(), cleanupCommand(), versionCommand())
 	return cmd
 }
 

@@ -13,6 +13,7 @@ import (
 	"sluice.dev/sluice/bgp"
 	"sluice.dev/sluice/healthcheck"
 	"sluice.dev/sluice/internal/engine"
+	"sluice.dev/sluice/internal/ipam"
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/netfilter"
 	"sluice.dev/sluice/internal/reconcile"
@@ -180,10 +181,16 @@ type world struct {
 	// node's sessions. Without an API server they do nothing.
 	record func(context.Context) error
 	report func(context.Context, func() []status.Down) error
+	// carry gives Services their load-balancer addresses on their way, where
+	// nobody else does; nil: somebody does.
+	carry func(source.Sink) source.Sink
 }
 
 // run has everything told to the sink until ctx ends.
 func (w world) run(ctx context.Context, group *errgroup.Group, sink source.Sink) {
+	if w.carry != nil {
+		sink = w.carry(sink)
+	}
 	for _, f := range w.facts {
 		group.Go(func() error { return f.Run(ctx, sink) })
 	}
@@ -193,13 +200,7 @@ func (w world) run(ctx context.Context, group *errgroup.Group, sink source.Sink)
 func sources(s settings) (world, error) {
 	host := node.New(node.Options{VIPDevices: []string{s.device, kubeProxyDevice}, Logger: s.log})
 	if s.source.manifests != "" {
-		files := file.New(file.Options{Dir: s.source.manifests, KnownScheduler: ipvs.KnownScheduler, Logger: s.log})
-		return world{
-			facts:  []source.Source{host, files},
-			tell:   func(p model.Problem) { logProblem(s.log, p) },
-			record: func(context.Context) error { return nil },
-			report: func(context.Context, func() []status.Down) error { return nil },
-		}, nil
+		return fileWorld(s, host), nil
 	}
 	client, err := kube.NewClient(s.source.kubeconfig)
 	if err != nil {
@@ -225,6 +226,26 @@ func sources(s settings) (world, error) {
 			return nil
 		},
 	}, nil
+}
+
+// fileWorld is a directory of YAML, and the addresses that this agent gives to
+// the Services in it.
+func fileWorld(s settings, host source.Source) world {
+	w := world{
+		facts: []source.Source{
+			host, file.New(file.Options{Dir: s.source.manifests, KnownScheduler: ipvs.KnownScheduler, Logger: s.log}),
+		},
+		tell:   func(p model.Problem) { logProblem(s.log, p) },
+		record: func(context.Context) error { return nil },
+		report: func(context.Context, func() []status.Down) error { return nil },
+	}
+	w.carry = func(next source.Sink) source.Sink {
+		return ipam.NewCarrier(ipam.CarrierOptions{
+			Next: next, State: s.balancer.state, Problem: w.tell, Log: s.log,
+			Allocator: ipam.Options{Ours: ipam.Ours(s.balancer.class), Reserved: s.clusterCIDRs},
+		})
+	}
+	return w
 }
 
 func logProblem(log *slog.Logger, p model.Problem) {

@@ -19,7 +19,10 @@ type Balancer struct {
 	// Unclear says that addresses were asked for in a way that cannot be read.
 	// Nothing is allocated then, and what the Service has stays.
 	Unclear bool
-	Pool    string // annotation: the only pool that addresses may come from
+	// Withheld says that no address of the Service may be served: it asks for
+	// source ranges, and none of them can be used.
+	Withheld bool
+	Pool     string // annotation: the only pool that addresses may come from
 	// SharingKey allows one address for several Services that have the same
 	// key, if their ports differ. "": the address is the Service's alone.
 	SharingKey string

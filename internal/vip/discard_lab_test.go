@@ -120,7 +120,7 @@ func TestLocalBesideADiscardRoute(t *testing.T) {
 	ns, _ := node(t)
 	for _, aggregate := range []string{"198.51.100.0/24", "2001:db8:1::/48"} {
 		p := netip.MustParsePrefix(aggregate)
-		for _, e := range mainTableOf(t, ns).DiscardHandle.Put(t.Context(), []netip.Prefix{p}) {
+		for _, e := range mainTableOf(t, ns).Put(t.Context(), []netip.Prefix{p}) {
 			must(t, e)
 		}
 		ns.Do(func() {
