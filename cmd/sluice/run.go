@@ -183,13 +183,15 @@ type world struct {
 	report func(context.Context, func() []status.Down) error
 	// carry gives Services their load-balancer addresses on their way, where
 	// nobody else does; nil: somebody does.
-	carry func(source.Sink) source.Sink
+	carry func(source.Sink) *ipam.Carrier
 }
 
 // run has everything told to the sink until ctx ends.
 func (w world) run(ctx context.Context, group *errgroup.Group, sink source.Sink) {
 	if w.carry != nil {
-		sink = w.carry(sink)
+		carrier := w.carry(sink)
+		sink = carrier
+		group.Go(func() error { <-ctx.Done(); carrier.Save(); return nil })
 	}
 	for _, f := range w.facts {
 		group.Go(func() error { return f.Run(ctx, sink) })
@@ -239,7 +241,7 @@ func fileWorld(s settings, host source.Source) world {
 		record: func(context.Context) error { return nil },
 		report: func(context.Context, func() []status.Down) error { return nil },
 	}
-	w.carry = func(next source.Sink) source.Sink {
+	w.carry = func(next source.Sink) *ipam.Carrier {
 		return ipam.NewCarrier(ipam.CarrierOptions{
 			Next: next, State: s.balancer.state, Problem: w.tell, Log: s.log,
 			Allocator: ipam.Options{Ours: ipam.Ours(s.balancer.class), Reserved: s.clusterCIDRs},

@@ -13,10 +13,15 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/source"
 )
+
+// saveAfter is how long a change of what Services have may be unsaved: a thousand
+// Services that come together are one writing.
+const saveAfter = 100 * time.Millisecond
 
 // CarrierOptions are what a Carrier needs. Next and State are required.
 type CarrierOptions struct {
@@ -36,11 +41,13 @@ type CarrierOptions struct {
 type Carrier struct {
 	opts CarrierOptions
 
+	saving    sync.Mutex // held while the file is written; taken before mu
 	mu        sync.Mutex
 	alloc     *Allocator
 	started   bool
 	services  map[model.Name]model.Service // as they were told
 	given     map[model.Name]given
+	unsaved   bool                         // given has changed since it was written
 	complaint map[model.Name]model.Problem // the last of each Service
 	pools     map[model.Problem]bool       // what is wrong with pools
 }
@@ -142,8 +149,9 @@ func (c *Carrier) carryOut() (told map[model.Name]bool) {
 		c.complain(d)
 	}
 	c.complainOfPools()
-	if changed {
-		c.write()
+	if changed && !c.unsaved {
+		c.unsaved = true
+		time.AfterFunc(saveAfter, c.Save)
 	}
 	return told
 }
@@ -228,11 +236,25 @@ type entry struct {
 	given
 }
 
+// Save writes the state file if what it is to say has changed. That is done a
+// moment after a change by itself, once for all changes of that moment.
+func (c *Carrier) Save() {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	c.mu.Lock()
+	unsaved, given := c.unsaved, maps.Clone(c.given)
+	c.unsaved = false
+	c.mu.Unlock()
+	if unsaved {
+		c.write(given)
+	}
+}
+
 // write puts a new state file in the place of the old one, whole.
-func (c *Carrier) write() {
-	entries := make([]entry, 0, len(c.given))
-	for _, name := range slices.SortedFunc(maps.Keys(c.given), model.Name.Compare) {
-		entries = append(entries, entry{name.Namespace, name.Name, c.given[name]})
+func (c *Carrier) write(all map[model.Name]given) {
+	entries := make([]entry, 0, len(all))
+	for _, name := range slices.SortedFunc(maps.Keys(all), model.Name.Compare) {
+		entries = append(entries, entry{name.Namespace, name.Name, all[name]})
 	}
 	body, err := json.MarshalIndent(entries, "", "  ")
 	if err == nil {

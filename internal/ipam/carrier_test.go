@@ -112,10 +112,12 @@ func TestCarrier(t *testing.T) {
 	c.tell(asking("db", func(s *model.Service) { s.Balancer = model.Balancer{} }))
 	expect("it asks for none any more", "db")
 
+	c.Save()
 	c = carry(state)
 	c.tell(lab("192.0.2.1", "192.0.2.9"), asking("aaa"), asking("late"), asking("api", named), "synced")
 	expect("a restart: each has what it had", "aaa", "late", "api 192.0.2.1", "aaa 192.0.2.3", "late 192.0.2.2", "synced")
 
+	c.Save()
 	c = carry(state)
 	c.tell(lab("192.0.2.1", "192.0.2.9"), asking("late"), asking("thief", func(s *model.Service) {
 		s.Balancer.Status = []netip.Addr{netip.MustParseAddr("192.0.2.2")}
@@ -134,6 +136,7 @@ func TestCarrierWithoutItsFile(t *testing.T) {
 	for _, file := range []string{state, "/proc/none/addresses.json"} {
 		c := carry(file)
 		c.tell(lab("192.0.2.1", "192.0.2.3"), asking("web"), "synced")
+		c.Save()
 		if got := c.take(); !slices.Contains(got, "web 192.0.2.1") {
 			t.Errorf("%s: told %q", file, got)
 		}
