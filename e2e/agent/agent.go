@@ -65,6 +65,11 @@ func (a *Agent) Ready(ctx context.Context) error {
 // State is the text of /state: one line per kernel table, and what fails.
 func (a *Agent) State(ctx context.Context) (string, error) { return a.get(ctx, metrics+"/state") }
 
+// Page is what the program serves beside its metrics, for instance "/bgp/peers".
+func (a *Agent) Page(ctx context.Context, path string) (string, error) {
+	return a.get(ctx, metrics+path)
+}
+
 // Metric is the sum of all series of a name that have these labels, and maybe
 // others. That there is none is an error, not 0.
 func (a *Agent) Metric(ctx context.Context, name string, labels map[string]string) (float64, error) {
@@ -150,3 +155,9 @@ func (a *Agent) Stop() error { return a.process.Stop() }
 
 // Kill ends the program without warning, as a crash would.
 func (a *Agent) Kill() error { return a.process.Kill() }
+
+// Freeze stops the program where it is, as on a machine that hangs.
+func (a *Agent) Freeze() error { return a.process.Freeze() }
+
+// Thaw ends a Freeze.
+func (a *Agent) Thaw() error { return a.process.Thaw() }

@@ -53,15 +53,14 @@ func (s *stage) balance(ctx context.Context) error {
 	} {
 		var t tally
 		for range 20 {
-			t.add(c.from.Ask(ctx, topo.HTTP, c.to))
+			a, err := c.from.Ask(ctx, topo.HTTP, c.to)
+			t.add(a.Pod, err)
 		}
-		answered, failed := t.counts()
-		s.answered, s.failed = s.answered+answered, s.failed+failed
 		s.say("%-27s %-19v %s", c.what, c.to, &t)
-		if failed > 0 {
-			return t.first
+		if err := s.count(&t); err != nil {
+			return err
 		}
-		if len(t.pods) != len(s.pods) {
+		if t.kinds() != len(s.pods) {
 			return fmt.Errorf("%s: only %s answered, want every one of %d pods", c.what, &t, len(s.pods))
 		}
 	}
@@ -72,7 +71,7 @@ func (s *stage) balance(ctx context.Context) error {
 // that leaves is taken out of the Service first and ends when its connections
 // have ended, as the kubelet does.
 func (s *stage) scale(ctx context.Context) error {
-	l := s.startLoad(ctx)
+	l := s.startWebLoad(ctx)
 	s.during(ctx, l, time.Second)
 	err := s.scaleUp(ctx)
 	if err == nil {
@@ -137,7 +136,7 @@ func (s *stage) scaleDown(ctx context.Context, n int) error {
 
 // crash kills the agent of node1 while clients keep asking.
 func (s *stage) crash(ctx context.Context) error {
-	l := s.startLoad(ctx)
+	l := s.startWebLoad(ctx)
 	s.during(ctx, l, time.Second)
 	err := s.agents[0].Kill()
 	if err == nil {
@@ -176,6 +175,7 @@ func (s *stage) writes(ctx context.Context, i int) (string, error) {
 
 // cleanup stops the agents, removes what they made and looks for what is left.
 func (s *stage) cleanup(ctx context.Context) error {
+	mark := s.rack.routes.Mark()
 	for i, n := range s.net.Nodes {
 		if err := s.agents[i].Stop(); err != nil {
 			return fmt.Errorf("%s: the agent ended with %w", n.Name, err)
@@ -191,7 +191,7 @@ func (s *stage) cleanup(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			for _, trace := range []string{"SLUICE", "sluice", "->  10.", clusterIP, loadIP} {
+			for _, trace := range []string{"SLUICE", "sluice", "->  10.", clusterIP, loadIP, shopIP} {
 				if strings.Contains(out, trace) {
 					left = append(left, strings.Join(look, " ")+" shows "+trace)
 				}
@@ -202,6 +202,10 @@ func (s *stage) cleanup(ctx context.Context) error {
 		}
 		s.say("%s: no virtual server, set, rule or address of ours is left", n.Name)
 	}
-	s.fact("cleanup: no residue on 3 nodes")
+	if _, err := s.leads(ctx, mark); err != nil {
+		return err
+	}
+	s.say("the router has no route to the Services: the agents withdrew them when they were stopped")
+	s.fact("cleanup: no residue on 3 nodes, no route at the router")
 	return nil
 }

@@ -1,8 +1,10 @@
 // Command demo shows Sluice at work on its embedded default, the file source:
 // three nodes, pods and an outside client as network namespaces, a web Service
 // with a cluster IP, a node port and a load-balancer IP, balanced by the
-// kernel's IPVS; then scaling and a crash of the agent under load. It runs
-// inside the lab (see e2e/lab) and needs a built sluice and the real ipvsadm:
+// kernel's IPVS; then scaling and a crash of the agent under load; then a router
+// that learns over BGP which nodes lead to an address from a pool, and a node
+// that is drained under load. It runs inside the lab (see e2e/lab) and needs a
+// built sluice, the real ipvsadm and FRR:
 //
 //	lab demo -sluice bin/sluice
 //
@@ -16,7 +18,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -38,8 +39,7 @@ func main() {
 
 // run is the story, a function a chapter.
 func run(ctx context.Context, sluice string) (err error) {
-	began := time.Now()
-	s := &stage{sluice: sluice, out: os.Stdout, began: began}
+	s := &stage{sluice: sluice, story: story{out: os.Stdout, began: time.Now()}}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, chapter := range []struct {
 		title string
@@ -51,14 +51,17 @@ func run(ctx context.Context, sluice string) (err error) {
 		{"Requests are balanced over pods on different nodes", s.balance},
 		{"Scaling 2 -> 6 -> 2 pods while clients keep asking", s.scale},
 		{"The agent on node1 is killed (kill -9) and started again under load", s.crash},
+		{"A Service gets its address from a pool, and the router learns the way by BGP", s.learn},
+		{"Requests from beyond the router come in at all nodes", s.arrive},
+		{"node1 is drained while clients keep asking", s.drain},
 		{"Cleanup leaves nothing behind", s.cleanup},
 	} {
 		s.chapter(chapter.title)
 		if err := chapter.play(ctx); err != nil {
-			return fmt.Errorf("%s: %w", strings.ToLower(chapter.title), err)
+			return fmt.Errorf("%q: %w", chapter.title, err)
 		}
 	}
-	s.summary(time.Since(began))
+	s.summary()
 	if s.failed > 0 {
 		return fmt.Errorf("%d of %d requests failed", s.failed, s.failed+s.answered)
 	}

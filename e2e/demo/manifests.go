@@ -1,40 +1,58 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/topo"
 )
 
-func (s *stage) manifests() string { return filepath.Join(s.dir, "manifests") }
-
-// apply writes the manifests with the first n web pods in service. A file is
-// replaced in one step, as editors and kubelets do.
-func (s *stage) apply(n int) error {
-	if err := os.MkdirAll(s.manifests(), 0o755); err != nil {
-		return err
-	}
-	for name, text := range map[string]string{
-		"service.yaml":   serviceYAML(),
-		"endpoints.yaml": s.endpointsYAML(n),
-		"nodes.yaml":     s.nodesYAML(),
-	} {
-		path := filepath.Join(s.manifests(), name)
-		if old, err := os.ReadFile(path); err == nil && string(old) == text {
-			continue
-		}
-		if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
-			return err
-		}
-		if err := os.Rename(path+".new", path); err != nil {
-			return err
-		}
-	}
-	return nil
+// manifests is the directory that all agents read.
+func (s *stage) manifests() agent.Manifests {
+	return agent.Manifests(filepath.Join(s.dir, "manifests"))
 }
 
-func serviceYAML() string {
+// openWeb writes Service web with all its pods, and the nodes.
+func (s *stage) openWeb() error {
+	if err := os.MkdirAll(string(s.manifests()), 0o755); err != nil {
+		return err
+	}
+	return errors.Join(
+		s.manifests().WriteText("web.yaml", webYAML()),
+		s.apply(len(s.pods)),
+		s.applyNodes(nil),
+	)
+}
+
+// apply puts the first n web pods in service.
+func (s *stage) apply(n int) error {
+	return s.manifests().WriteText("web-endpoints.yaml", s.endpointsYAML("web", s.pods[:n]))
+}
+
+// applyNodes writes the nodes, one of them drained; nil: none is.
+func (s *stage) applyNodes(drained *topo.Host) error {
+	var b strings.Builder
+	for _, n := range s.net.Nodes {
+		annotations := "{}"
+		if n == drained {
+			annotations = drainAnnotation
+		}
+		fmt.Fprintf(&b, `---
+apiVersion: v1
+kind: Node
+metadata: {name: %s, annotations: %s}
+status:
+  addresses: [{type: InternalIP, address: %s}]
+`, n.Name, annotations, n.V4)
+	}
+	return s.manifests().WriteText("nodes.yaml", b.String())
+}
+
+func webYAML() string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: default}
@@ -48,31 +66,56 @@ status:
 `, clusterIP, loadIP, port, nodePort, podPort)
 }
 
-func (s *stage) endpointsYAML(n int) string {
+func (s *stage) endpointsYAML(service string, pods []*topo.Host) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {name: web-1, namespace: default, labels: {kubernetes.io/service-name: web}}
+metadata: {name: %[1]s-1, namespace: default, labels: {kubernetes.io/service-name: %[1]s}}
 addressType: IPv4
-ports: [{name: http, port: %d, protocol: TCP}]
+ports: [{name: http, port: %[2]d, protocol: TCP}]
 endpoints:
-`, podPort)
-	for i, p := range s.pods[:n] {
-		fmt.Fprintf(&b, "  - {addresses: [%s], nodeName: %s, conditions: {ready: true}}\n", p.V4, s.net.Nodes[i%len(s.net.Nodes)].Name)
+`, service, podPort)
+	for _, p := range pods {
+		fmt.Fprintf(&b, "  - {addresses: [%s], nodeName: %s, conditions: {ready: true}}\n", p.V4, s.net.NodeOf(p).Name)
 	}
 	return b.String()
 }
 
-func (s *stage) nodesYAML() string {
-	var b strings.Builder
-	for _, n := range s.net.Nodes {
-		fmt.Fprintf(&b, `---
-apiVersion: v1
-kind: Node
-metadata: {name: %s}
-status:
-  addresses: [{type: InternalIP, address: %s}]
-`, n.Name, n.V4)
-	}
-	return b.String()
+// shopIP is the address that Service shop gets: the pool's first is web's.
+const shopIP = "203.0.113.81"
+
+// The autonomous systems of the router and of the nodes.
+const routerASN, nodesASN = 64513, 64512
+
+// speakYAML has the agents give addresses and tell the router of them.
+func (s *stage) speakYAML() string {
+	return fmt.Sprintf(`apiVersion: sluice.dev/v1alpha1
+kind: AddressPool
+metadata: {name: public}
+spec: {addresses: [203.0.113.80-203.0.113.95]}
+---
+apiVersion: sluice.dev/v1alpha1
+kind: BGPPeer
+metadata: {name: router}
+spec: {peerAddress: %v, peerASN: %d, myASN: %d}
+---
+apiVersion: sluice.dev/v1alpha1
+kind: BGPAdvertisement
+metadata: {name: public}
+spec: {addressPools: [public], peers: [router]}
+`, s.net.Router.V4, routerASN, nodesASN)
+}
+
+// shopYAML says nothing of an address: it is the agents' to give.
+func shopYAML() string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Service
+metadata: {name: shop, namespace: default}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.81
+  clusterIPs: [10.96.0.81]
+  allocateLoadBalancerNodePorts: false
+  ports: [{name: http, port: %d, targetPort: %d}]
+`, port, podPort)
 }

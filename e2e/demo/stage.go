@@ -4,19 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"sluice.dev/sluice/e2e/agent"
 	"sluice.dev/sluice/e2e/topo"
 )
 
-// The Service's addresses. The router knows the way to the load-balancer IP;
-// making routers know it by themselves (BGP) is another chapter of Sluice.
+// The addresses of Service web. The way to the load-balancer IP is set by hand
+// at the router, until that learns it.
 const (
 	clusterIP = "10.96.0.80"
 	loadIP    = "203.0.113.80"
@@ -25,11 +23,10 @@ const (
 	podPort   = 8080
 )
 
-// stage is everything the demo has set up, and what it has counted.
+// stage is everything the demo has set up.
 type stage struct {
-	sluice string
-	out    io.Writer
-	began  time.Time
+	story
+	sluice string // the program that is shown
 	dir    string // of manifests and logs
 
 	net    *topo.Topology
@@ -37,27 +34,7 @@ type stage struct {
 	shell  *topo.Host   // a pod that only asks
 	agents [3]*agent.Agent
 	logs   []*os.File
-
-	chapters         int
-	answered, failed int
-	facts            []string
-}
-
-func (s *stage) chapter(title string) {
-	s.chapters++
-	fmt.Fprintf(s.out, "\n== %d. %s\n", s.chapters, title)
-}
-
-// say prints a line of progress with the time since the beginning.
-func (s *stage) say(format string, args ...any) {
-	fmt.Fprintf(s.out, "   %5.1fs  %s\n", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
-}
-
-// quote prints a program's output.
-func (s *stage) quote(text string) {
-	for line := range strings.Lines(text) {
-		fmt.Fprintf(s.out, "          | %s", line)
-	}
+	rack   rack
 }
 
 func (s *stage) build(context.Context) (err error) {
@@ -80,22 +57,30 @@ func (s *stage) build(context.Context) (err error) {
 // addPods starts web pods until there are n, on the nodes in turn.
 func (s *stage) addPods(n int) error {
 	for len(s.pods) < n {
-		node := s.net.Nodes[len(s.pods)%len(s.net.Nodes)]
-		pod, err := s.net.AddPod(node, fmt.Sprintf("web-%d", len(s.pods)+1))
+		pod, err := s.addPod(s.net.Nodes[len(s.pods)%len(s.net.Nodes)], fmt.Sprintf("web-%d", len(s.pods)+1))
 		if err != nil {
 			return err
 		}
-		if _, err := pod.Serve(topo.HTTP, podPort); err != nil {
-			return err
-		}
 		s.pods = append(s.pods, pod)
-		s.say("pod %s runs on %s at %s", pod.Name, node.Name, pod.V4)
 	}
 	return nil
 }
 
+// addPod starts a pod that answers over HTTP.
+func (s *stage) addPod(node *topo.Host, name string) (*topo.Host, error) {
+	pod, err := s.net.AddPod(node, name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := pod.Serve(topo.HTTP, podPort); err != nil {
+		return nil, err
+	}
+	s.say("pod %s runs on %s at %s", name, node.Name, pod.V4)
+	return pod, nil
+}
+
 func (s *stage) start(ctx context.Context) error {
-	if err := s.apply(len(s.pods)); err != nil {
+	if err := s.openWeb(); err != nil {
 		return err
 	}
 	s.say("manifests: Service default/web, an EndpointSlice with %d endpoints, three Nodes", len(s.pods))
@@ -123,24 +108,34 @@ func (s *stage) start(ctx context.Context) error {
 // startAgent starts sluice on a node, its log going to a file.
 func (s *stage) startAgent(i int) error {
 	n := s.net.Nodes[i]
-	log, err := os.Create(s.log(i))
+	log, err := s.log(n.Name)
 	if err != nil {
 		return err
 	}
-	s.logs = append(s.logs, log)
-	s.agents[i], err = agent.Start(n, s.sluice, log, "--manifests", s.manifests(), "--hostname-override", n.Name,
-		"--cluster-cidr", "10.244.0.0/16", "--audit-period", "10s")
+	s.agents[i], err = agent.Start(n, s.sluice, log, "--manifests", string(s.manifests()), "--hostname-override", n.Name,
+		"--cluster-cidr", topo.ClusterCIDR4, "--audit-period", "10s",
+		"--address-state", filepath.Join(s.dir, n.Name+"-addresses.json"))
 	return err
 }
 
-func (s *stage) log(i int) string { return filepath.Join(s.dir, s.net.Nodes[i].Name+".log") }
+// log opens the file of what a program says, a new one each time it starts.
+func (s *stage) log(name string) (*os.File, error) {
+	f, err := os.Create(s.logPath(name))
+	if err != nil {
+		return nil, err
+	}
+	s.logs = append(s.logs, f)
+	return f, nil
+}
+
+func (s *stage) logPath(name string) string { return filepath.Join(s.dir, name+".log") }
 
 // ready waits until a node's tables hold what is wanted.
 func (s *stage) ready(ctx context.Context, i int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if err := s.agents[i].Ready(ctx); err != nil {
-		log, _ := os.ReadFile(s.log(i)) // shown as far as it is there
+		log, _ := os.ReadFile(s.logPath(s.net.Nodes[i].Name)) // shown as far as it is there
 		return fmt.Errorf("%w\n%s", err, log)
 	}
 	return nil
@@ -150,21 +145,11 @@ func (s *stage) service(ip string) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(ip), port)
 }
 
-func (s *stage) summary(took time.Duration) {
-	fmt.Fprintf(s.out, "\n== Summary\n")
-	for _, f := range s.facts {
-		fmt.Fprintf(s.out, "   %s\n", f)
-	}
-	fmt.Fprintf(s.out, "   %d requests answered, %d failed\n", s.answered, s.failed)
-	fmt.Fprintf(s.out, "   %.0f seconds in all\n", took.Seconds())
-}
-
-func (s *stage) fact(format string, args ...any) {
-	s.facts = append(s.facts, fmt.Sprintf(format, args...))
-}
-
 func (s *stage) close() error {
 	var errs []error
+	if s.rack.router != nil {
+		errs = append(errs, s.rack.router.Stop())
+	}
 	if s.net != nil {
 		errs = append(errs, s.net.Close())
 	}

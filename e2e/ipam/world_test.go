@@ -212,7 +212,7 @@ func (c *controller) leads(ctx context.Context) (bool, error) {
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return strings.Contains(string(text), "sluice_ipam_leader 1"), err
+	return strings.Contains(string(text), "\nsluice_ipam_leader 1\n"), err
 }
 
 // leader is the controller that leads; the other one follows.

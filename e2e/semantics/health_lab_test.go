@@ -203,7 +203,7 @@ func TestNodeEligibility(t *testing.T) {
 	expect(t, w.nodes[0], true)
 	tainted()
 	expect(t, node2, true)
-	must(t, w.erase(w.nodeObject(node2, 1)))
+	must(t, w.manifests.Erase(w.nodeObject(node2, 1)))
 	expect(t, node2, false)
 	tainted()
 	expect(t, node2, true)

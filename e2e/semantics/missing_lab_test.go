@@ -117,7 +117,7 @@ func TestEndpointsComeAndGo(t *testing.T) {
 		s.scale(t, ready(w.a1)...)
 		six := s.slice(discoveryv1.AddressTypeIPv6)
 		six.Endpoints = six.Endpoints[:0]
-		must(t, w.write(six))
+		must(t, w.manifests.Write(six))
 		w.settle(t)
 		for _, c := range append(s.ways(inside, w.near, w.nodes[0].Host), s.ways(outside, w.Client)...) {
 			if c.to.Addr().Is4() {

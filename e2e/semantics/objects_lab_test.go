@@ -3,73 +3,28 @@
 package semantics
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"sluice.dev/sluice/e2e/agent"
 	"sluice.dev/sluice/e2e/topo"
 )
 
-// object is what a file holds.
-type object interface {
-	metav1.Object
-	runtime.Object
-}
-
-// path is the file of an object. What the agents are to see last is last.
-func (w *world) path(o object) string {
-	kind := strings.ToLower(o.GetObjectKind().GroupVersionKind().Kind)
-	return filepath.Join(w.manifests, fmt.Sprintf("%s-%s-%s.json", o.GetNamespace(), kind, o.GetName()))
-}
-
-// write replaces an object's file in one step, as editors and kubelets do.
-func (w *world) write(objects ...object) error {
-	for _, o := range objects {
-		text, err := json.Marshal(o)
-		if err != nil {
-			return err
-		}
-		path := w.path(o)
-		if err := errors.Join(os.WriteFile(path+".new", text, 0o644), os.Rename(path+".new", path)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// erase removes an object's file, if it is there.
-func (w *world) erase(o object) error {
-	if err := os.Remove(w.path(o)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // nodeObject is the Node that a kubelet would register; its zone is its own.
 func (w *world) nodeObject(n *node, number int) *corev1.Node {
-	return &corev1.Node{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
-		ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: map[string]string{corev1.LabelTopologyZone: zone(number)}},
-		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
-			{Type: corev1.NodeInternalIP, Address: n.V4.String()},
-			{Type: corev1.NodeInternalIP, Address: n.V6.String()},
-		}},
-	}
+	o := agent.Node(n.Host)
+	o.Labels[corev1.LabelTopologyZone] = zone(number)
+	return o
 }
 
 // zone is the name of node number's zone, counted from 0.
@@ -82,8 +37,8 @@ func (w *world) editNode(t *testing.T, n *node, edit func(*corev1.Node)) {
 	if edit != nil {
 		edit(o)
 	}
-	must(t, w.write(o))
-	t.Cleanup(func() { must(t, w.write(w.nodeObject(n, slices.Index(w.nodes, n)))) })
+	must(t, w.manifests.Write(o))
+	t.Cleanup(func() { must(t, w.manifests.Write(w.nodeObject(n, slices.Index(w.nodes, n)))) })
 }
 
 // endpoint is a pod in the state that its conditions say.
@@ -158,7 +113,7 @@ func (w *world) serve(t *testing.T, name string, endpoints []endpoint, edit func
 	s := &service{w: w, object: svc}
 	t.Cleanup(func() { s.remove(t) })
 	s.scale(t, endpoints...)
-	must(t, w.write(svc))
+	must(t, w.manifests.Write(svc))
 	return s
 }
 
@@ -166,61 +121,32 @@ func (w *world) serve(t *testing.T, name string, endpoints []endpoint, edit func
 func (s *service) update(t *testing.T, edit func(*corev1.Service)) {
 	t.Helper()
 	edit(s.object)
-	must(t, s.w.write(s.object))
+	must(t, s.w.manifests.Write(s.object))
 }
 
 // scale says which pods are behind the Service. See settle.
 func (s *service) scale(t *testing.T, endpoints ...endpoint) {
 	t.Helper()
 	s.endpoints = endpoints
-	must(t, s.w.write(s.slice(discoveryv1.AddressTypeIPv4), s.slice(discoveryv1.AddressTypeIPv6)))
+	must(t, s.w.manifests.Write(s.slice(discoveryv1.AddressTypeIPv4), s.slice(discoveryv1.AddressTypeIPv6)))
 }
 
 // remove takes the Service away, and its slices. Removing again is fine.
 func (s *service) remove(t *testing.T) {
 	t.Helper()
 	must(t, errors.Join(
-		s.w.erase(s.object), s.w.erase(s.slice(discoveryv1.AddressTypeIPv4)), s.w.erase(s.slice(discoveryv1.AddressTypeIPv6))))
+		s.w.manifests.Erase(s.object), s.w.manifests.Erase(s.slice(discoveryv1.AddressTypeIPv4)), s.w.manifests.Erase(s.slice(discoveryv1.AddressTypeIPv6))))
 }
 
 // slice is what the endpoint slice controller makes of the pods.
 func (s *service) slice(family discoveryv1.AddressType) *discoveryv1.EndpointSlice {
-	slice := &discoveryv1.EndpointSlice{
-		TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"},
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: s.object.Namespace, Name: s.object.Name + "-" + strings.ToLower(string(family)),
-			Labels: map[string]string{discoveryv1.LabelServiceName: s.object.Name},
-		},
-		AddressType: family,
-		Endpoints:   []discoveryv1.Endpoint{},
-	}
-	for _, p := range s.object.Spec.Ports {
-		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: new(p.Name), Protocol: new(p.Protocol), Port: new(int32(podPort))})
-	}
+	var list []agent.Endpoint
 	for _, e := range s.endpoints {
-		addr := e.pod.V4
-		if family == discoveryv1.AddressTypeIPv6 {
-			addr = e.pod.V6
-		}
-		one := discoveryv1.Endpoint{
-			Addresses: []string{addr.String()},
-			Conditions: discoveryv1.EndpointConditions{
-				Ready: new(!e.unready && !e.terminating), Serving: new(!e.unready), Terminating: new(e.terminating),
-			},
-			NodeName: new(s.w.nodeOf(e.pod).Name),
-		}
-		if len(e.zones)+len(e.nodes) > 0 {
-			one.Hints = &discoveryv1.EndpointHints{}
-		}
-		for _, z := range e.zones {
-			one.Hints.ForZones = append(one.Hints.ForZones, discoveryv1.ForZone{Name: z})
-		}
-		for _, n := range e.nodes {
-			one.Hints.ForNodes = append(one.Hints.ForNodes, discoveryv1.ForNode{Name: n})
-		}
-		slice.Endpoints = append(slice.Endpoints, one)
+		list = append(list, agent.Endpoint{
+			Pod: e.pod, Node: s.w.nodeOf(e.pod).Name, Unready: e.unready, Terminating: e.terminating, ForZones: e.zones, ForNodes: e.nodes,
+		})
 	}
-	return slice
+	return agent.Slice(s.object, family, list)
 }
 
 // nodeOf is a pod's node, which its address tells, or a node itself; nil for
@@ -268,7 +194,7 @@ func markAt(number int) netip.AddrPort {
 func (w *world) writeMark(number int) error {
 	meta := metav1.ObjectMeta{Namespace: "zz-mark", Name: "mark", UID: "uid-mark"}
 	at := markAt(number)
-	return w.write(
+	return w.manifests.Write(
 		&discoveryv1.EndpointSlice{
 			TypeMeta:    metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"},
 			ObjectMeta:  metav1.ObjectMeta{Namespace: meta.Namespace, Name: meta.Name, Labels: map[string]string{discoveryv1.LabelServiceName: meta.Name}},

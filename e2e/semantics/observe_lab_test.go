@@ -178,7 +178,7 @@ func (w *world) testTriggered(t *testing.T) {
 	s.endpoints = ready(w.a1, w.b1)
 	slice := s.slice(discoveryv1.AddressTypeIPv4)
 	slice.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: time.Now().Add(-ago).UTC().Format(time.RFC3339Nano)}
-	must(t, w.write(slice))
+	must(t, w.manifests.Write(slice))
 	for i, n := range w.nodes {
 		n.becomes(t, count[i]+1, name+"_count", "ip_family", "IPv4")
 		if took := n.mustMetric(t, name+"_sum", "ip_family", "IPv4") - sum[i]; took < ago.Seconds() || took > (ago+soon).Seconds() {

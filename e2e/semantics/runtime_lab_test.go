@@ -274,14 +274,14 @@ func TestNodeChanges(t *testing.T) {
 	t.Run("the Node is deleted and comes back", func(t *testing.T) {
 		for range 2 {
 			for i, n := range w.nodes {
-				must(t, w.erase(w.nodeObject(n, i)))
+				must(t, w.manifests.Erase(w.nodeObject(n, i)))
 			}
 			w.settle(t)
 			by4 := way{protocol: topo.TCP, from: w.near, to: s.at(clusterIP, topo.TCP, w.near.V4, nil)}
 			answers(t, by4, w.a1, w.b1)
 			b.unharmed(t)
 			for i, n := range w.nodes {
-				must(t, w.write(w.nodeObject(n, i)))
+				must(t, w.manifests.Write(w.nodeObject(n, i)))
 			}
 			w.settle(t)
 			answers(t, by4, w.a1, w.b1)

@@ -202,7 +202,7 @@ func TestUDPClientMoves(t *testing.T) {
 		time.Sleep(4 * every) // they meet nobody
 		begin := time.Now()
 		s.scale(t, ready(w.b1)...)
-		must(t, w.write(s.object))
+		must(t, w.manifests.Write(s.object))
 		check(t, flows, begin, w.b1)
 	})
 	for _, f := range staying {

@@ -36,8 +36,8 @@ const podPort = 8080
 //	node3  c1 far
 type world struct {
 	*topo.Topology
-	bin       string // the sluice binary
-	manifests string // the directory that all agents read
+	bin       string          // the sluice binary
+	manifests agent.Manifests // the directory that all agents read
 
 	nodes          []*node
 	a1, a2, b1, c1 *topo.Host // pods that serve
@@ -89,9 +89,11 @@ func newWorld() (w *world, err error) {
 	if err := w.addPods(); err != nil {
 		return w, err
 	}
-	if w.manifests, err = os.MkdirTemp("", "manifests-"); err != nil {
+	dir, err := os.MkdirTemp("", "manifests-")
+	if err != nil {
 		return w, err
 	}
+	w.manifests = agent.Manifests(dir)
 	for i, h := range w.Nodes {
 		n := &node{Host: h}
 		w.nodes = append(w.nodes, n)
@@ -140,7 +142,7 @@ func (w *world) furnish(n *node, number int) (err error) {
 	if n.log, err = os.Create(filepath.Join(logDir(), "semantics-"+n.Name+".log")); err != nil {
 		return err
 	}
-	return w.write(w.nodeObject(n, number))
+	return w.manifests.Write(w.nodeObject(n, number))
 }
 
 // logDir is where logs are worth more than the run, if anywhere.
@@ -185,7 +187,7 @@ func (w *world) start(flags ...string) error { return w.startOn(w.nodes, flags..
 func (w *world) startOn(nodes []*node, flags ...string) (err error) {
 	for _, n := range nodes {
 		n.agent, err = agent.Start(n.Host, w.bin, n.log, append([]string{
-			"--manifests", w.manifests, "--hostname-override", n.Name, "--audit-period", auditPeriod.String(),
+			"--manifests", string(w.manifests), "--hostname-override", n.Name, "--audit-period", auditPeriod.String(),
 			"--drain-timeout", drainTimeout.String(),
 		}, flags...)...)
 		if err != nil {
@@ -224,7 +226,7 @@ func (w *world) close() error {
 	if w.Topology == nil {
 		return nil
 	}
-	return errors.Join(w.Close(), os.RemoveAll(w.manifests))
+	return errors.Join(w.Close(), os.RemoveAll(string(w.manifests)))
 }
 
 // enter is how a test begins. When it ends the world must be as it was: no

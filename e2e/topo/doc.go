@@ -11,6 +11,8 @@
 //	      ┌────────┴────────┐                     │
 //	   pod .1.2          pod .1.3              pod .2.2
 //
+// AddRouter attaches more routers to the segment, each with a client behind it.
+//
 // Every address has an IPv6 twin: fd00:192:168:10::b is node1 (11), the pods of
 // node1 are in fd00:10:244:1::/64. The router has no route to pods: what leaves
 // a node with a pod's address outside the cluster gets no answer, as in a

@@ -15,6 +15,7 @@ const (
 	echoRequest6, echoReply6            = 128, 129
 	unreachable4, portUnreachable4      = 3, 3
 	unreachable6, portUnreachable6      = 1, 4
+	exceeded4, exceeded6                = 11, 3
 	icmpHeader                          = 8
 	destination4, destination6          = 16, 24 // offsets in the IP header of what was refused
 	protocolSCTP4, protocolSCTP6        = 9, 6
@@ -135,4 +136,49 @@ func tellsOf(message []byte, to netip.AddrPort) bool {
 	}
 	port := uint16(packet[header+2])<<8 | uint16(packet[header+3])
 	return bytes.HasPrefix(packet[dest:], to.Addr().AsSlice()) && port == to.Port()
+}
+
+// What may come back for a packet that nobody need answer.
+const (
+	Answered    = "answered"
+	Unreachable = "unreachable"
+	Looped      = "time exceeded"
+	Silence     = "silence"
+)
+
+// Fate sends an echo request and says what came back for it before ctx ended.
+func (h *Host) Fate(ctx context.Context, to netip.Addr) (string, error) {
+	conn, err := h.icmp(to)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		err = conn.SetReadDeadline(deadline)
+	}
+	if err != nil {
+		return "", fmt.Errorf("topo: ping %s from %q: %w", to, h.Name, err)
+	}
+	kinds := map[byte]string{echoReply4: Answered, unreachable4: Unreachable, exceeded4: Looped}
+	request := byte(echoRequest4)
+	if to.Is6() {
+		kinds = map[byte]string{echoReply6: Answered, unreachable6: Unreachable, exceeded6: Looped}
+		request = echoRequest6
+	}
+	if _, err := conn.WriteToIP([]byte{request, 0, ^request, 0xff, 0, 0, 0, 0}, &net.IPAddr{IP: to.AsSlice()}); err != nil {
+		return "", fmt.Errorf("topo: ping %s from %q: %w", to, h.Name, err)
+	}
+	buf := make([]byte, 2048)
+	for {
+		n, who, err := conn.ReadFromIP(buf)
+		if err != nil {
+			return Silence, nil
+		}
+		from, _ := netip.AddrFromSlice(who.IP)
+		kind, known := kinds[buf[0]]
+		// An error has the packet in it that it is about.
+		if known && (from.Unmap() == to || kind != Answered && bytes.Contains(buf[:n], to.AsSlice())) {
+			return kind, nil
+		}
+	}
 }

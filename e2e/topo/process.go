@@ -93,6 +93,20 @@ func (p *Process) Stop() error {
 	return errors.Join(fmt.Errorf("topo: %v did not stop within %v", p.cmd.Args, stopGrace), err)
 }
 
+// Freeze stops the program where it is, as a machine that hangs would: its
+// connections stay and nobody speaks. Thaw lets it go on.
+func (p *Process) Freeze() error { return p.signal(syscall.SIGSTOP) }
+
+// Thaw ends a Freeze.
+func (p *Process) Thaw() error { return p.signal(syscall.SIGCONT) }
+
+func (p *Process) signal(s syscall.Signal) error {
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("topo: %v to %v: %w", s, p.cmd.Args, err)
+	}
+	return nil
+}
+
 // Kill ends the program without warning, as a crash would.
 func (p *Process) Kill() error {
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

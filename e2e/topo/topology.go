@@ -29,8 +29,9 @@ type Topology struct {
 	Client *Host // the external client
 	Root   *Host // the namespace the process is in
 
-	pods map[*Host]int // how many addresses of the node's pod network are taken
-	all  []*Host       // those whose namespaces are ours, in order of creation
+	pods    map[*Host]int // how many addresses of the node's pod network are taken
+	routers int           // how many there are beside Router
+	all     []*Host       // those whose namespaces are ours, in order of creation
 }
 
 // New builds a network with the given number of nodes and no pods. Close it.
@@ -62,7 +63,7 @@ func (t *Topology) build(nodes int) error {
 	if t.Client, err = t.add("client"); err != nil {
 		return err
 	}
-	if err := t.buildLeaf(t.Client, 20, 2); err != nil {
+	if err := t.buildLeaf(t.Router, t.Client, 20); err != nil {
 		return err
 	}
 	if err := t.buildRoot(); err != nil {
@@ -94,18 +95,19 @@ func (t *Topology) buildRouter() error {
 	if err := t.Router.links.LinkAdd(link); err != nil {
 		return fmt.Errorf("topo: add bridge: %w", err)
 	}
+	t.Router.claim(outside(10, 1))
 	return t.Router.address(bridge, outside(10, 1))
 }
 
-// buildLeaf joins a host to the router by a link of its own.
-func (t *Topology) buildLeaf(h *Host, segment, address int) error {
-	if err := connect(t.Router, h.Name, h, "eth0"); err != nil {
+// buildLeaf joins a host to a router by a link of its own.
+func (t *Topology) buildLeaf(router, h *Host, segment int) error {
+	if err := connect(router, h.Name, h, "eth0"); err != nil {
 		return err
 	}
-	h.claim(outside(segment, address))
+	h.claim(outside(segment, 2))
 	return errors.Join(
-		t.Router.address(h.Name, outside(segment, 1)),
-		h.address("eth0", outside(segment, address)),
+		router.address(h.Name, outside(segment, 1)),
+		h.address("eth0", outside(segment, 2)),
 		h.route("eth0", anywhere(), outside(segment, 1)),
 	)
 }
@@ -192,8 +194,18 @@ func (t *Topology) Gateway(node *Host, other netip.Addr) netip.Addr {
 	return addresses[1].Addr()
 }
 
+// NodeOf is the node that a pod is on; nil for who is no pod.
+func (t *Topology) NodeOf(pod *Host) *Host {
+	for i, n := range t.Nodes {
+		if podNetwork(i + 1)[0].Contains(pod.V4) {
+			return n
+		}
+	}
+	return nil
+}
+
 // RemovePod takes a pod and its link away, as when a pod is killed: its
-// connections get no farewell.
+// connections get no farewell. It also removes what AddRouter attached.
 func (t *Topology) RemovePod(h *Host) error {
 	i := slices.Index(t.all, h)
 	if i < 0 {
