@@ -24,7 +24,7 @@ LABFLAGS ?= -cpu auto
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: packages build ## Show Sluice at work: three nodes, real IPVS, scaling under load (about 2 minutes)
+demo: packages build ## Show Sluice at work: three nodes, a BGP router, real IPVS, scaling and draining under load (about 2 minutes)
 	@$(LAB) -cpu auto $(BIN)/demo -sluice $(BIN)/sluice
 
 test: packages test-unit lint kernel e2e ## Everything: unit tests, lint, kernel conformance, end to end with a real API server
