@@ -1,9 +1,11 @@
 package engine_test
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,31 +87,35 @@ func TestSessionsOpenWhenAllIsDecided(t *testing.T) {
 		w.fail(refuse("vip add 198.51.100.1"))
 		began := time.Now()
 		server := bgptest.New()
-		var order []string
+		var mu sync.Mutex
+		var asked []string
 		server.Fail = func(call string, k bgp.Key) error {
-			order = append(order, time.Since(began).Truncate(time.Second).String()+" "+call+" "+k.String())
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, fmt.Sprintf("%s %s after %v", call, k, time.Since(began).Truncate(time.Second)))
 			return nil
 		}
 		r := w.start(t, conditions{sources: 1, families: []model.Family{model.IPv4}, speaker: server})
 		r.tell(node1(), tor(), model.Advertisement{Name: "all"},
 			balancer("web", "10.96.0.1", "198.51.100.1"), endpoints("web", "10.1.2.1"),
 			balancer("api", "10.96.0.2", "198.51.100.2"), endpoints("api", "10.1.2.1"))
-		time.Sleep(time.Minute)
-		if len(order) > 0 {
-			t.Errorf("before all was told: %v", order)
+		expect := func(when string, wait time.Duration, want string) {
+			t.Helper()
+			time.Sleep(wait)
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if got := strings.Join(asked, ", "); got != want {
+				t.Errorf("%s: %q, want %q", when, got, want)
+			}
+			asked = nil
 		}
-		began = time.Now()
+		expect("before all is told", time.Minute, "")
 		r.tell(synced)
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
-		if want := []string{"1s tell tor 198.51.100.2/32"}; !slices.Equal(order, want) && !slices.Equal(order, []string{"0s tell tor 198.51.100.2/32"}) {
-			t.Errorf("while one fails: %v, want %v", order, want)
-		}
-		time.Sleep(6 * time.Second)
-		synctest.Wait()
-		if got := order[len(order)-1]; got != "10s open tor" && got != "11s open tor" {
-			t.Errorf("not waited for for ever: %v", order)
-		}
+		expect("while one fails", 5*time.Second, "tell tor 198.51.100.2/32 after 1m0s")
+		expect("it is not waited for for ever", 6*time.Second, "open tor after 1m10s")
+		w.fail(nil)
+		expect("it can be written at last", time.Minute, "tell tor 198.51.100.1/32 after 1m15s")
 	})
 }
 
