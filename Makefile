@@ -75,7 +75,7 @@ kernel: packages $(LAB) ## The handles' conformance cases and kernel tests, on r
 
 e2e: packages build $(BIN)/controlplane ## The binary against a real etcd and kube-apiserver, checked with real connections
 	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -p 2 -timeout 20m -v -exec '$(LAB) $(LABFLAGS)' ./semantics ./loadbalancer
-	SLUICE_BIN=$(BIN)/sluice CONTROLPLANE_BIN=$(BIN)/controlplane $(GO) test -C e2e -tags lab -count=1 -v ./ipam
+	SLUICE_BIN=$(BIN)/sluice CONTROLPLANE_BIN=$(BIN)/controlplane $(GO) test -C e2e -count=1 -v ./ipam
 	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -timeout 20m -v -exec '$(LAB) $(LABFLAGS) -companion "$(BIN)/controlplane"' ./services
 
 bench: packages build ## Benchmarks in the lab: 10,000 Services from the file source

@@ -78,6 +78,10 @@ func control(ctx context.Context, c controllerConfig) error {
 	if err != nil {
 		return err
 	}
+	core, own, err := kube.NewWriter(c.kubeconfig)
+	if err != nil {
+		return err
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("this host has no name: %w", err)
@@ -94,7 +98,7 @@ func control(ctx context.Context, c controllerConfig) error {
 	}
 	controller := ipam.NewController(ipam.ControllerOptions{
 		Source:    tap{facts, conditions},
-		Cluster:   ipam.NewCluster(client, api),
+		Cluster:   ipam.NewCluster(core, own),
 		Elect:     func(ctx context.Context, f func(context.Context)) error { return lead(ctx, conditions.beside(f)) },
 		Allocator: ipam.Options{Ours: ipam.Ours(c.class), Reserved: reserved},
 		Problem:   func(p model.Problem) { logProblem(log, p); recorder.Record(p) },

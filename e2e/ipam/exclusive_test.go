@@ -126,14 +126,27 @@ type crowd struct {
 
 func (c *crowd) grow(t *testing.T, n int) {
 	t.Helper()
-	for range n {
-		c.made++
-		name := fmt.Sprintf("svc-%03d", c.made)
-		if _, err := c.api.CoreV1().Services("default").Create(t.Context(), service(name), metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
+	<-c.growing(t, n, 0)
+}
+
+// growing makes Services one after the other. What is returned is closed when
+// all are there.
+func (c *crowd) growing(t *testing.T, n int, pause time.Duration) <-chan struct{} {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range n {
+			c.made++
+			name := fmt.Sprintf("svc-%03d", c.made)
+			if _, err := c.api.CoreV1().Services("default").Create(t.Context(), service(name), metav1.CreateOptions{}); err != nil {
+				t.Error(err)
+			}
+			c.there = append(c.there, name)
+			time.Sleep(pause)
 		}
-		c.there = append(c.there, name)
-	}
+	}()
+	return done
 }
 
 func (c *crowd) shrink(t *testing.T, random *rand.Rand, n int) {
@@ -169,18 +182,20 @@ func TestNoAddressTwice(t *testing.T) {
 
 	for round := range 6 {
 		leads, _ := leader(t, a, b)
-		services.grow(t, 40)
 		services.shrink(t, random, 10)
-		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond) // the moment is the test
+		grown := services.growing(t, 40, 20*time.Millisecond)
+		time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond) // the moment is the test
 		began := time.Now()
 		if round%2 == 0 {
 			leads.kill(t)
+			<-grown
 			seen.served(t, len(services.there), 2*time.Minute)
 			leads.start(t)
 			t.Logf("round %d: %s killed, everybody served after %v", round, leads.name, time.Since(began).Round(100*time.Millisecond))
 			continue
 		}
 		leads.signal(t, syscall.SIGSTOP)
+		<-grown
 		services.shrink(t, random, 5)
 		services.grow(t, 5)
 		time.Sleep(frozen)

@@ -18,6 +18,13 @@ const (
 	burst = 40
 )
 
+// Who writes for the whole cluster makes some requests for each Service, and
+// there may be many at once.
+const (
+	writerQPS   = 200
+	writerBurst = 400
+)
+
 // NewClient makes a client from a kubeconfig file, or, when that is "", from
 // the service account of the Pod it runs in.
 func NewClient(kubeconfig string) (*kubernetes.Clientset, error) {
@@ -25,6 +32,26 @@ func NewClient(kubeconfig string) (*kubernetes.Clientset, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newClient(config)
+}
+
+// NewWriter makes clients as NewClient and NewAPI do, for the one that writes for
+// the whole cluster.
+func NewWriter(kubeconfig string) (*kubernetes.Clientset, *client.Client, error) {
+	config, err := loadConfig(kubeconfig)
+	if err != nil {
+		return nil, nil, err
+	}
+	config.QPS, config.Burst = writerQPS, writerBurst
+	own, err := client.New(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	core, err := newClient(config)
+	return core, own, err
+}
+
+func newClient(config *rest.Config) (*kubernetes.Clientset, error) {
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, err := kubernetes.NewForConfig(config)
