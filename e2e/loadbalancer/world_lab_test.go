@@ -80,30 +80,15 @@ type tower struct {
 // shared is the world: TestMain has no other way to hand it to tests.
 var shared *world
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	begin := time.Now()
-	w, err := newWorld()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "loadbalancer:", errors.Join(err, w.close()))
-		return 1
-	}
-	fmt.Printf("world of 3 nodes and 2 routers, with all sessions established, after %v\n", time.Since(begin).Round(time.Millisecond))
-	shared = w
-	code := m.Run()
-	if err := w.close(); err != nil {
-		fmt.Fprintln(os.Stderr, "loadbalancer:", err)
-		return 1
-	}
-	return code
+func TestMain(m *testing.M) {
+	os.Exit(agent.Play("loadbalancer", "world of 3 nodes and 2 routers, with all sessions established", newWorld, func(w *world) int {
+		shared = w
+		return m.Run()
+	}))
 }
 
-func newWorld() (w *world, err error) {
-	w = &world{bin: os.Getenv("SLUICE_BIN")}
-	if w.bin == "" {
-		return w, errors.New("SLUICE_BIN does not say where sluice is; see `make e2e`")
-	}
+func newWorld(bin string) (w *world, err error) {
+	w = &world{bin: bin}
 	if w.dir, err = os.MkdirTemp("", "loadbalancer-"); err != nil {
 		return w, err
 	}
@@ -238,7 +223,7 @@ func (r *tower) established(nodes ...*node) error {
 	return nil
 }
 
-func (w *world) close() error {
+func (w *world) Close() error {
 	var errs []error
 	if w.Topology == nil {
 		return nil

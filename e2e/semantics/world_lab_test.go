@@ -59,30 +59,15 @@ type node struct {
 // shared is the world: TestMain has no other way to hand it to tests.
 var shared *world
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	begin := time.Now()
-	w, err := newWorld()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "semantics:", errors.Join(err, w.close()))
-		return 1
-	}
-	fmt.Printf("world of 3 nodes and 6 pods, with sluice ready, after %v\n", time.Since(begin).Round(time.Millisecond))
-	shared = w
-	code := m.Run()
-	if err := w.close(); err != nil {
-		fmt.Fprintln(os.Stderr, "semantics:", err)
-		return 1
-	}
-	return code
+func TestMain(m *testing.M) {
+	os.Exit(agent.Play("semantics", "world of 3 nodes and 6 pods, with sluice ready", newWorld, func(w *world) int {
+		shared = w
+		return m.Run()
+	}))
 }
 
-func newWorld() (w *world, err error) {
-	w = &world{bin: os.Getenv("SLUICE_BIN")}
-	if w.bin == "" {
-		return w, errors.New("SLUICE_BIN does not say where sluice is; see `make e2e`")
-	}
+func newWorld(bin string) (w *world, err error) {
+	w = &world{bin: bin}
 	if w.Topology, err = topo.New(3); err != nil {
 		return w, err
 	}
@@ -222,7 +207,7 @@ func (w *world) restartOn(t *testing.T, nodes []*node, flags ...string) {
 	t.Cleanup(func() { again(detector()) })
 }
 
-func (w *world) close() error {
+func (w *world) Close() error {
 	if w.Topology == nil {
 		return nil
 	}

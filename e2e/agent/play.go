@@ -1,0 +1,36 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// World is where a package's tests play. One that was not made whole can be
+// closed too.
+type World interface{ Close() error }
+
+// Play makes a world with the program that SLUICE_BIN names, runs tests in it,
+// takes it down, and returns the exit code. name is the package's, for errors;
+// what says which world it is.
+func Play[W World](name, what string, raise func(bin string) (W, error), tests func(W) int) int {
+	begin := time.Now()
+	bin := os.Getenv("SLUICE_BIN")
+	if bin == "" {
+		fmt.Fprintln(os.Stderr, name+": SLUICE_BIN does not say where sluice is; see `make e2e`")
+		return 1
+	}
+	w, err := raise(bin)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, name+":", errors.Join(err, w.Close()))
+		return 1
+	}
+	fmt.Printf("%s, after %v\n", what, time.Since(begin).Round(time.Millisecond))
+	code := tests(w)
+	if err := w.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		return 1
+	}
+	return code
+}
