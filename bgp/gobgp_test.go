@@ -274,6 +274,7 @@ func TestLossAndReturn(t *testing.T) {
 	must(t, n.Tell(tor(bgptest.Prefix4(1)), bgptest.Hop4()))
 	must(t, n.Open("tor", r.session()))
 	n.awaitUp(t)
+	bgptest.Await(t, "route, so that the session is up at the router too", func() bool { return len(r.heard(t)) == 1 })
 	must(t, r.bgp.ShutdownPeer(context.Background(), &api.ShutdownPeerRequest{Address: r.node.String(), Communication: "maintenance"}))
 	n.awaitError(t, `the router's operator shut the session down, saying "maintenance"`)
 	if got := n.state(); got.Lost != 1 || got.Told != 0 || got.Established() {
@@ -282,11 +283,7 @@ func TestLossAndReturn(t *testing.T) {
 	r.end(t)
 	n.awaitError(t, "connection refused")
 	r.start(t)
-	began := time.Now()
-	n.awaitUp(t)
-	if took := time.Since(began); took > 4*time.Second {
-		t.Errorf("connected %v after the router came back, with a retry time of 2 s", took)
-	}
+	n.awaitUp(t) // GoBGP by itself would try again after two minutes
 	bgptest.Await(t, "route", func() bool { return len(r.heard(t)) == 1 })
 	bgptest.Await(t, "three changes", func() bool { return len(n.told()) == 3 })
 	for i, up := range []bool{true, false, true} {
@@ -304,12 +301,8 @@ func TestLateRouter(t *testing.T) {
 	n.awaitError(t, "connection refused")
 	r.start(t)
 	began := time.Now()
-	n.awaitUp(t)
-	took := time.Since(began)
-	t.Logf("connected %v after it was up", took)
-	if took > 3*time.Second {
-		t.Errorf("connected %v after the router came up, with a retry time of 2 s", took)
-	}
+	n.awaitUp(t) // GoBGP by itself would try again after two minutes
+	t.Logf("connected %v after it was up", time.Since(began))
 }
 
 // Of a family that the router does not take nothing is told.

@@ -299,6 +299,11 @@ func TestNoChangeOfMind(t *testing.T) {
 	if want := "w 10.0.0.1 Allocated\nx 192.0.2.1 Allocated\ny 192.0.2.2 Allocated\n"; d.table() != want {
 		t.Errorf("got\n%swant\n%s", d.table(), want)
 	}
+	// Its status was written: a pool that is told again is no news.
+	d.tell(aPool("b", "10.0.0.1/32", priority(-1)))
+	if x, more := d.Next(); more {
+		t.Errorf("decided again: %+v", x)
+	}
 	// A value that was done before a restart is not done again.
 	next := newDesk(Options{})
 	next.tell(aPool("b", "10.0.0.1/32"), aService("x", again("8"), status("192.0.2.1")))
@@ -399,14 +404,14 @@ func TestAnotherAllocatorGave(t *testing.T) {
 }
 
 func TestFollowForgets(t *testing.T) {
-	d := newDesk(Options{})
+	d := newDesk(Options{Reserved: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")}})
 	d.tell(aPool("a", "192.0.2.1-192.0.2.9"), aService("x", status("192.0.2.4")), aService("y"))
 	d.Start()
 	for _, ok := d.Next(); ok; _, ok = d.Next() {
 	}
 	d.Allocator = d.Follow()
-	if got := d.Pools()[0].Assigned[0]; got != 1 {
-		t.Errorf("%d addresses are taken, want what statuses say", got)
+	if got := d.Pools()[0]; got.Assigned[0] != 1 || got.Available[0] != 7 {
+		t.Errorf("%+v, want what statuses say", got)
 	}
 	d.tell(aService("y", status("192.0.2.3")))
 	d.Start()
