@@ -233,7 +233,7 @@ func (w *world) Close() error {
 			errs = append(errs, r.Stop())
 		}
 	}
-	return errors.Join(append(errs, w.Close(), os.RemoveAll(w.dir))...)
+	return errors.Join(append(errs, w.Topology.Close(), os.RemoveAll(w.dir))...)
 }
 
 // enter is how a test begins. When it ends the world must be as it was: no

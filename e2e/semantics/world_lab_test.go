@@ -211,7 +211,7 @@ func (w *world) Close() error {
 	if w.Topology == nil {
 		return nil
 	}
-	return errors.Join(w.Close(), os.RemoveAll(string(w.manifests)))
+	return errors.Join(w.Topology.Close(), os.RemoveAll(string(w.manifests)))
 }
 
 // enter is how a test begins. When it ends the world must be as it was: no

@@ -208,7 +208,7 @@ func (w *world) Close() error {
 	if w.Topology == nil {
 		return nil
 	}
-	return w.Close()
+	return w.Topology.Close()
 }
 
 // enter is how a test begins. When it ends the world must be as it was: no
