@@ -2,19 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"sluice.dev/sluice/internal/api/v1alpha1"
 	"sluice.dev/sluice/internal/model"
@@ -93,7 +89,7 @@ func (c *peerConditions) run(ctx context.Context) {
 func (c *peerConditions) pass(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	if len(c.known()) == 0 {
+	if c.idle() {
 		return nil
 	}
 	list, err := c.api.List(ctx, metav1.ListOptions{ResourceVersion: "0"})
@@ -107,10 +103,10 @@ func (c *peerConditions) pass(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-func (c *peerConditions) known() []string {
+func (c *peerConditions) idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Collect(maps.Keys(c.peers))
+	return len(c.peers) == 0
 }
 
 // dialling are the nodes that are to have a session with a peer, and gone those
@@ -154,22 +150,7 @@ func (c *peerConditions) update(ctx context.Context, p *v1alpha1.BGPPeer) error 
 	}) {
 		return errors.Join(failed...)
 	}
-	return errors.Join(append(failed, c.apply(ctx, p.Name, *meta.FindStatusCondition(conditions, v1alpha1.PeerEstablished)))...)
-}
-
-func (c *peerConditions) apply(ctx context.Context, peer string, condition metav1.Condition) error {
-	body, err := json.Marshal(map[string]any{
-		"apiVersion": v1alpha1.APIVersion, "kind": v1alpha1.BGPPeerKind,
-		"metadata": map[string]any{"name": peer},
-		"status":   map[string]any{"conditions": []metav1.Condition{condition}},
-	})
-	if err != nil {
-		return fmt.Errorf("condition of BGPPeer %s: %w", peer, err)
-	}
-	force := true
-	_, err = c.api.Patch(ctx, peer, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: conditionManager, Force: &force}, "status")
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("condition of BGPPeer %s: %w", peer, err)
-	}
-	return nil
+	established := *meta.FindStatusCondition(conditions, v1alpha1.PeerEstablished)
+	failed = append(failed, applyStatus(ctx, c.api, p.Name, conditionManager, &v1alpha1.BGPPeerStatus{Conditions: []metav1.Condition{established}}))
+	return errors.Join(failed...)
 }

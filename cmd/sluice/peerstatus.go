@@ -188,19 +188,29 @@ func (r *peerReporter) write(ctx context.Context, peer string, now report) (writ
 // applyFailing makes a node's entry in a peer's status; nil takes it back, of
 // which nothing is left then. A peer that is gone is none of its business.
 func applyFailing(ctx context.Context, peers peerClient, peer, node string, entry *v1alpha1.FailingNode) error {
+	if entry == nil {
+		return applyStatus(ctx, peers, peer, fieldManager(node), nil)
+	}
+	return applyStatus(ctx, peers, peer, fieldManager(node), &v1alpha1.BGPPeerStatus{Failing: []v1alpha1.FailingNode{*entry}})
+}
+
+// applyStatus makes a peer's status say what a field manager has to say of it,
+// and nothing else of what that said before; nil: nothing. A peer that is gone
+// needs none.
+func applyStatus(ctx context.Context, peers peerClient, peer, manager string, is *v1alpha1.BGPPeerStatus) error {
 	said := map[string]any{
 		"apiVersion": v1alpha1.APIVersion, "kind": v1alpha1.BGPPeerKind,
 		"metadata": map[string]any{"name": peer},
 	}
-	if entry != nil { // an empty status would become null, which is invalid
-		said["status"] = v1alpha1.BGPPeerStatus{Failing: []v1alpha1.FailingNode{*entry}}
+	if is != nil { // an empty status would become null, which is invalid
+		said["status"] = is
 	}
 	body, err := json.Marshal(said)
 	if err != nil {
 		return fmt.Errorf("status of BGPPeer %s: %w", peer, err)
 	}
 	force := true
-	opts := metav1.PatchOptions{FieldManager: fieldManager(node), Force: &force}
+	opts := metav1.PatchOptions{FieldManager: manager, Force: &force}
 	_, err = peers.Patch(ctx, peer, types.ApplyPatchType, body, opts, "status")
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("status of BGPPeer %s: %w", peer, err)

@@ -101,11 +101,10 @@ func run(ctx context.Context, s settings) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { defer ports.Close(); e.Run(ctx); return nil })
 	sink := source.SinkFunc(func(ev model.Event) { watch.meter.Event(ev); speak.sessions.Event(ev); e.Event(ev) })
-	world.run(ctx, group, sink)
+	world.run(ctx, group, sink, speak.sessions.Down)
 	group.Go(func() error { switches.Run(ctx); return nil })
 	group.Go(func() error { watch.sweeper.Run(ctx); return nil })
 	group.Go(func() error { speak.sessions.Run(ctx); return nil })
-	group.Go(func() error { return world.report(ctx, speak.sessions.Down) })
 	serve(ctx, group, s, health, status.Metrics{
 		Loops: e.Status, Calls: k.calls, Servers: func() status.Servers { return status.Servers(servers.Counts()) },
 		Connections: watch.connections, SysctlDrift: switches.Drift,
@@ -186,8 +185,9 @@ type world struct {
 	carry func(source.Sink) *ipam.Carrier
 }
 
-// run has everything told to the sink until ctx ends.
-func (w world) run(ctx context.Context, group *errgroup.Group, sink source.Sink) {
+// run has everything told to the sink, and reports the sessions that are down,
+// until ctx ends.
+func (w world) run(ctx context.Context, group *errgroup.Group, sink source.Sink, down func() []status.Down) {
 	if w.carry != nil {
 		carrier := w.carry(sink)
 		sink = carrier
@@ -197,6 +197,7 @@ func (w world) run(ctx context.Context, group *errgroup.Group, sink source.Sink)
 		group.Go(func() error { return f.Run(ctx, sink) })
 	}
 	group.Go(func() error { return w.record(ctx) })
+	group.Go(func() error { return w.report(ctx, down) })
 }
 
 func sources(s settings) (world, error) {
