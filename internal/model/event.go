@@ -6,7 +6,8 @@ type Event struct {
 	// Source says who tells: "kube", "file" or "node".
 	Source string
 	// Put says that an object is now so: a Service, EndpointSlice, Node,
-	// LocalAddrs, Namespace, AddressPool, Peer, Advertisement or Secret.
+	// LocalAddrs, Namespace, AddressPool, Peer, Advertisement, Secret, Pod or
+	// NetworkPolicy.
 	Put any
 	// Delete says that an object is gone: its key, such as a ServiceKey.
 	Delete any

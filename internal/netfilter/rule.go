@@ -15,12 +15,22 @@ import (
 type Rule struct {
 	Protocol model.Protocol // TCP, UDP or SCTP; 0: not looked at
 	To       netip.AddrPort // beside Protocol: the destination; invalid: not looked at
+	Ports    PortRange      // beside Protocol, instead of To: the destination port
 	ICMP     ICMP           // instead of Protocol
+	NotFrom  string         // the interface it did not come in by; "": not looked at
 	Sets     [2]InSet       // those in use come first
 	Mark     HasMark
+	ConnMark HasMark // of the connection's mark
 	State    State
-	Do       Verdict
+	// Limit is how many packets a second of one source, destination and
+	// destination port match, after as many at once; 0: all.
+	Limit uint16
+	Do    Verdict
 }
+
+// PortRange are the ports from First to Last, both included. The zero value is
+// no match.
+type PortRange struct{ First, Last uint16 }
 
 // ICMP is a match on the family's ICMP protocol.
 type ICMP uint8
@@ -86,7 +96,8 @@ const (
 // Action is what a verdict does.
 type Action uint8
 
-// The actions. SetMark is the only one after which the next rule is looked at.
+// The actions. SetMark and Log are the only ones after which the next rule is
+// looked at.
 const (
 	Accept Action = iota + 1
 	Drop
@@ -97,12 +108,16 @@ const (
 	SetMark
 	MasqueradeAs // the outgoing interface's address
 	DNAT         // nat only, reached from Prerouting and Output only
+	Goto         // as Jump, but what returns there returns to who jumped here
+	Log          // to the NFLOG group, under the prefix; the next rule is looked at
 )
 
 // Verdict is what happens to a packet that matches.
 type Verdict struct {
 	Action      Action
-	Chain       string         // Jump
+	Chain       string         // Jump, Goto
+	Group       uint16         // Log
+	Prefix      string         // Log: at most 63 characters, no spaces
 	Mark, Mask  uint32         // SetMark: the bits in Mask become Mark's
 	RandomPorts bool           // MasqueradeAs: choose ports fully at random
 	To          netip.AddrPort // DNAT
@@ -124,6 +139,15 @@ func DNATTo(to netip.AddrPort) Verdict { return Verdict{Action: DNAT, To: to} }
 
 // To jumps to another chain of ours.
 func To(chain string) Verdict { return Verdict{Action: Jump, Chain: chain} }
+
+// GoTo goes to another chain of ours for good: a packet that it does not decide
+// about goes on where the chain that this rule stands in was jumped from.
+func GoTo(chain string) Verdict { return Verdict{Action: Goto, Chain: chain} }
+
+// LogTo tells who listens to an NFLOG group, under a prefix.
+func LogTo(group uint16, prefix string) Verdict {
+	return Verdict{Action: Log, Group: group, Prefix: prefix}
+}
 
 // Do is a verdict without arguments.
 func Do(a Action) Verdict { return Verdict{Action: a} }
