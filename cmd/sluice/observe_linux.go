@@ -95,11 +95,11 @@ func (o *observer) synced(of engine.Owner) {
 // removed passes on which virtual servers and destinations of UDP have left
 // the kernel: their flows are stale from now on.
 func (o *observer) removed(keys []ipvs.Key) {
-	var frontends []model.FrontendKey
-	for _, k := range keys {
-		frontends = append(frontends, model.FrontendKey{Addr: k.Addr, Protocol: k.Protocol})
+	gone := make([]conntrack.Gone, len(keys))
+	for i, k := range keys {
+		gone[i] = conntrack.Gone{Frontend: model.FrontendKey{Addr: k.Addr, Protocol: k.Protocol}, Backend: k.RealServer}
 	}
-	o.sweeper.Removed(frontends...)
+	o.sweeper.Removed(gone...)
 }
 
 func (o *observer) swept(s conntrack.Sweep) {

@@ -23,8 +23,7 @@
 //     the external address as its destination and is answered by an endpoint of
 //     the other list. So: the union of Frontend.Cluster and Frontend.Local.
 //   - [Sweeper.Removed] when virtual servers or destinations of UDP have left
-//     the kernel (ipvs.TargetOptions.Removed), with the frontends of the
-//     virtual servers among them. Not earlier: as long as IPVS has them, the
+//     the kernel (ipvs.TargetOptions.Removed). Not earlier: as long as IPVS has them, the
 //     next datagram makes the entry anew.
 //   - [Sweeper.Synced] once every source has told all it knows and Set has been
 //     called for every owner. Before that nothing is read and nothing deleted:
@@ -44,9 +43,10 @@
 // further apart. One that sends every millisecond loses 1 or 2, the answer
 // under way included, and 6 when nobody sweeps.
 //
-// A sweep in the half second that a leaving endpoint stays in IPVS finds its
-// entries stale already. The next datagram makes them anew, and an answer under
-// way may be lost.
+// An endpoint that is named no more stays in IPVS at weight 0 for half a second,
+// so that it can answer what it was asked. Until it is Removed, but two seconds
+// at most, its entries are not stale: a sweep in that time would lose the
+// answers under way.
 //
 // # What it is not for
 //

@@ -96,13 +96,19 @@ func (s *Sweeper[O]) Set(owner O, frontends map[model.FrontendKey][]netip.AddrPo
 	s.ledger.set(owner, frontends, s.sweeps)
 }
 
+// Gone is what has left the kernel: a destination, or with an invalid Backend a
+// virtual server.
+type Gone struct {
+	Frontend model.FrontendKey
+	Backend  netip.AddrPort
+}
+
 // Removed says that virtual servers or destinations of UDP have left the
-// kernel, and asks for a sweep. The frontends are those of the virtual servers:
-// entries of such as nobody wants any more are stale until a sweep that began
-// after this call has succeeded.
-func (s *Sweeper[O]) Removed(frontends ...model.FrontendKey) {
+// kernel, and asks for a sweep. Entries of frontends that nobody wants any more
+// are stale until a sweep that began after this call has succeeded.
+func (s *Sweeper[O]) Removed(gone ...Gone) {
 	s.mu.Lock()
-	s.ledger.removed(frontends, s.sweeps)
+	s.ledger.removed(gone, s.sweeps)
 	s.mu.Unlock()
 	s.Kick()
 }
@@ -163,11 +169,19 @@ func wait(ctx context.Context, wake <-chan struct{}, d time.Duration) {
 	}
 }
 
+// untilAudit is the time to the next sweep that nobody asks for: sooner while
+// endpoints are leaving, whose time may end without anybody's saying so. 0: none.
 func (s *Sweeper[O]) untilAudit() time.Duration {
-	if s.opts.Audit == 0 {
-		return 0
+	var audit time.Duration
+	if s.opts.Audit > 0 {
+		audit = s.opts.Audit - time.Duration(rand.Int64N(int64(s.opts.Audit)/5+1))
 	}
-	return s.opts.Audit - time.Duration(rand.Int64N(int64(s.opts.Audit)/5+1))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ledger.leaving) > 0 && (audit == 0 || audit > grace) {
+		return grace
+	}
+	return audit
 }
 
 // sweep reads the table once and deletes what is stale.
@@ -178,6 +192,7 @@ func (s *Sweeper[O]) sweep(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	s.sweeps++
+	s.ledger.expire(time.Now())
 	sweep, idle := s.sweeps, len(s.ledger.facts.Backends)+len(s.ledger.facts.Removed) == 0
 	s.mu.Unlock()
 	if idle {

@@ -146,15 +146,55 @@ func TestASweepFollowsARemoval(t *testing.T) {
 		settle()
 		h.equal(t, "all serve", "10.1.1.1", "10.1.2.1", "10.0.0.1")
 		s.Set("dns", serves("10.1.2.1"))
-		time.Sleep(time.Hour)
-		h.equal(t, "it has not left the kernel", "10.1.1.1", "10.1.2.1", "10.0.0.1")
-		s.Removed()
+		s.Kick() // whatever for
+		settle()
+		h.equal(t, "it has not left the kernel: it may answer", "10.1.1.1", "10.1.2.1", "10.0.0.1")
+		s.Removed(conntrack.Gone{Frontend: udp("10.96.0.99:53"), Backend: at("10.1.1.1:53")}) // another's virtual server, by which some reach it
 		synctest.Wait()
 		h.equal(t, "it has left", "10.1.2.1", "10.0.0.1")
-		if got := s.Stats(); got.Sweeps != 2 || got.Deleted != 1 || got.Failures != 0 || got.Err != "" || got.Last != time.Now() {
+		if got := s.Stats(); got.Sweeps != 3 || got.Deleted != 1 || got.Failures != 0 || got.Err != "" || got.Last != time.Now() {
 			t.Errorf("%+v", got)
 		}
 	})
+}
+
+// TestALeavingEndpoint may answer until it has left the kernel, but not for ever:
+// nobody need ever say that it has.
+func TestALeavingEndpoint(t *testing.T) {
+	both, one, none := []string{"10.1.1.1", "10.1.2.1"}, []string{"10.1.2.1"}, []string(nil)
+	virtualServer := conntrack.Gone{Frontend: udp("10.96.0.10:53")}
+	for name, c := range map[string]struct {
+		leaves []string // what is still named
+		gone   []conntrack.Gone
+		after  time.Duration
+		want   []string
+	}{
+		"nothing has gone":                  {one, nil, time.Second, both},
+		"nothing ever goes":                 {one, nil, 3 * time.Second, one},
+		"it has gone":                       {one, []conntrack.Gone{{Frontend: udp("10.96.0.10:53"), Backend: at("10.1.1.1:53")}}, 0, one},
+		"another one has":                   {one, []conntrack.Gone{{Frontend: udp("10.96.0.10:53"), Backend: at("10.1.2.1:53")}}, 0, both},
+		"all leave and the virtual server":  {none, []conntrack.Gone{virtualServer}, 0, none},
+		"all leave and one has gone":        {none, []conntrack.Gone{{Frontend: udp("10.96.0.10:53"), Backend: at("10.1.1.1:53")}}, 0, one},
+		"named again before it went":        {both, nil, time.Hour, both},
+		"another frontend's virtual server": {one, []conntrack.Gone{{Frontend: udp("10.96.0.99:53")}}, 0, both},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &table{entries: []conntrack.Flow{to("10.1.1.1"), to("10.1.2.1")}}
+				s := sweeping(t, h, conntrack.Options{})
+				s.Set("dns", serves("10.1.1.1", "10.1.2.1"))
+				s.Synced()
+				settle()
+				s.Set("dns", serves("10.1.2.1"))
+				s.Set("dns", serves(c.leaves...))
+				s.Kick()
+				s.Removed(c.gone...)
+				time.Sleep(c.after)
+				settle()
+				h.equal(t, name, c.want...)
+			})
+		})
+	}
 }
 
 // TestNothingIsDeletedBeforeSync: after a restart half of the endpoints are
@@ -188,7 +228,7 @@ func TestARemovedFrontendIsRemembered(t *testing.T) {
 		settle()
 		h.do(func() { h.readErr = syscall.ENOBUFS })
 		s.Set("dns", nil)
-		s.Removed(udp("10.96.0.10:53"), model.FrontendKey{Addr: at("10.96.0.10:53"), Protocol: model.TCP})
+		s.Removed(conntrack.Gone{Frontend: udp("10.96.0.10:53")}, conntrack.Gone{Frontend: model.FrontendKey{Addr: at("10.96.0.10:53"), Protocol: model.TCP}})
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		h.equal(t, "reading fails", "10.1.1.1")
@@ -210,7 +250,7 @@ func TestARemovedFrontendIsRemembered(t *testing.T) {
 // entries may have been read before.
 func TestAFrontendRemovedDuringASweep(t *testing.T) {
 	for name, tell := range map[string]func(*conntrack.Sweeper[string]){
-		"its virtual server left the kernel": func(s *conntrack.Sweeper[string]) { s.Removed(udp("10.96.0.10:53")) },
+		"its virtual server left the kernel": func(s *conntrack.Sweeper[string]) { s.Removed(conntrack.Gone{Frontend: udp("10.96.0.10:53")}) },
 		"it had none":                        func(s *conntrack.Sweeper[string]) { s.Kick() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -284,6 +324,7 @@ func TestOwnersOfOneFrontend(t *testing.T) {
 			}
 			s.Set(step.owner, frontends)
 			s.Kick()
+			time.Sleep(3 * time.Second) // nobody leaves any more
 			settle()
 			h.equal(t, step.name, step.want...)
 		}

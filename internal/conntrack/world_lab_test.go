@@ -177,13 +177,11 @@ func (w *world) run(sweeps bool) *running {
 			return func(ipvs.VirtualServer) bool { return true }, nil
 		},
 		Removed: func(keys []ipvs.Key) {
-			var frontends []model.FrontendKey
+			var gone []conntrack.Gone
 			for _, k := range keys {
-				if !k.IsDestination() {
-					frontends = append(frontends, model.FrontendKey{Addr: k.Addr, Protocol: k.Protocol})
-				}
+				gone = append(gone, conntrack.Gone{Frontend: model.FrontendKey{Addr: k.Addr, Protocol: k.Protocol}, Backend: k.RealServer})
 			}
-			n.sweeper.Removed(frontends...)
+			n.sweeper.Removed(gone...)
 			n.removed <- time.Now()
 		},
 	})
