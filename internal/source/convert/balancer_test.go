@@ -105,15 +105,16 @@ func TestServiceBalancer(t *testing.T) {
 }
 
 func TestLabelsAreNotShared(t *testing.T) {
-	s, n, ns := plain(), &corev1.Node{}, &corev1.Namespace{}
-	n.Labels, ns.Labels = maps.Clone(s.Labels), maps.Clone(s.Labels)
+	s, n, ns, p := plain(), &corev1.Node{}, &corev1.Namespace{}, &corev1.Pod{}
+	n.Labels, ns.Labels, p.Labels = maps.Clone(s.Labels), maps.Clone(s.Labels), maps.Clone(s.Labels)
 	svc, _, _ := Service(s, nil)
 	node, _, _ := Node(n)
 	namespace, _, _ := Namespace(ns)
-	for _, l := range []map[string]string{s.Labels, n.Labels, ns.Labels} {
+	pod, _, _ := Pod(p)
+	for _, l := range []map[string]string{s.Labels, n.Labels, ns.Labels, p.Labels} {
 		l["app"] = "changed"
 	}
-	for _, l := range []map[string]string{svc.Labels, node.Labels, namespace.Labels} {
+	for _, l := range []map[string]string{svc.Labels, node.Labels, namespace.Labels, pod.Labels} {
 		if l["app"] != "web" {
 			t.Errorf("labels %v changed with the object", l)
 		}

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"sluice.dev/sluice/internal/api/v1alpha1"
 	"sluice.dev/sluice/internal/model"
@@ -32,6 +33,10 @@ func TestLives(t *testing.T) {
 						fact, ok, _ = Secret(o)
 					case *corev1.Namespace:
 						fact, ok, _ = Namespace(o)
+					case *corev1.Pod:
+						fact, ok, _ = Pod(o)
+					case *networkingv1.NetworkPolicy:
+						fact, ok, _ = NetworkPolicy(o, nil)
 					case *v1alpha1.AddressPool:
 						fact, ok, _ = AddressPool(o)
 					case *v1alpha1.BGPPeer:

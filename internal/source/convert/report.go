@@ -45,6 +45,11 @@ const (
 	InvalidLength        = "InvalidLength"
 	InvalidRequest       = "InvalidAddressRequest"
 	ContradictoryRequest = "ContradictoryAddressRequest"
+
+	InvalidPolicyType = "InvalidPolicyType"
+	InvalidPeer       = "InvalidPeer"
+	InvalidIPBlock    = "InvalidIPBlock"
+	UnknownField      = "UnknownField"
 )
 
 // The kinds of objects that have problems.
@@ -54,6 +59,8 @@ const (
 	NodeKind          = "Node"
 	NamespaceKind     = "Namespace"
 	SecretKind        = "Secret"
+	PodKind           = "Pod"
+	NetworkPolicyKind = "NetworkPolicy"
 
 	AddressPoolKind      = v1alpha1.AddressPoolKind
 	BGPPeerKind          = v1alpha1.BGPPeerKind

@@ -40,8 +40,12 @@ func passwordIn(s *corev1.Secret) (model.Password, bool) {
 	return model.Password(data), given
 }
 
-// Namespace is a Namespace. ok is always true; it is there so that all
-// conversions look alike.
+// Namespace is a Namespace. It has the label that every namespace has with its
+// name, as the API server sees to and a file need not. ok is always true; it is
+// there so that all conversions look alike.
 func Namespace(n *corev1.Namespace) (ns model.Namespace, ok bool, problems []model.Problem) {
-	return model.Namespace{Name: n.Name, Labels: maps.Clone(n.Labels)}, true, nil
+	labels := make(map[string]string, len(n.Labels)+1)
+	maps.Copy(labels, n.Labels)
+	labels[corev1.LabelMetadataName] = n.Name
+	return model.Namespace{Name: n.Name, Labels: labels}, true, nil
 }

@@ -32,6 +32,17 @@ func selectors(given []metav1.LabelSelector, field string, r *report) []model.Se
 	return list
 }
 
+// anySelector reads a selector that may be empty: then it selects everything. nil:
+// it cannot be used. until says what is so as long as it is wrong.
+func anySelector(s *metav1.LabelSelector, field, until string, r *report) *model.Selector {
+	if _, err := metav1.LabelSelectorAsSelector(s); err != nil {
+		r.add(InvalidSelector, field, text(s), "cannot be used: "+err.Error(), "correct it; "+until)
+		return nil
+	}
+	read := selector(s)
+	return &read
+}
+
 // selector reads a valid selector; its labels come first, in order.
 func selector(s *metav1.LabelSelector) model.Selector {
 	var list []model.Requirement
@@ -56,9 +67,9 @@ func operator(o metav1.LabelSelectorOperator) model.Operator {
 	return model.DoesNotExist
 }
 
-// text is a selector as it may have been written.
-func text(s *metav1.LabelSelector) string {
-	js, err := json.Marshal(s)
+// text is a part of an object as it may have been written.
+func text(part any) string {
+	js, err := json.Marshal(part)
 	if err != nil {
 		return err.Error()
 	}

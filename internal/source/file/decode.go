@@ -11,6 +11,7 @@ import (
 	yamlv3 "go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -35,6 +36,9 @@ type object struct {
 	keeps    bool
 	password *passwordFile // the other file it depends on; nil: none
 }
+
+// unknownField is how the JSON library begins to say that a type lacks a field.
+const unknownField = "unknown field "
 
 // mistake is why an object cannot be decoded, and where in it.
 type mistake struct {
@@ -139,6 +143,10 @@ func (d decoder) object(is kind, js []byte) ([]*object, []mistake) {
 		return d.secret(js)
 	case kind{"v1", convert.NamespaceKind}:
 		return d.namespace(js)
+	case kind{"v1", convert.PodKind}:
+		return d.pod(js)
+	case kind{"networking.k8s.io/v1", convert.NetworkPolicyKind}:
+		return d.policy(js)
 	case kind{v1alpha1.APIVersion, convert.AddressPoolKind}:
 		return d.pool(js)
 	case kind{v1alpha1.APIVersion, convert.BGPPeerKind}:
@@ -228,6 +236,8 @@ func (d decoder) passOver(is kind) []mistake {
 		return []mistake{{field: "apiVersion", reason: err.Error()}}
 	case gv.Group == discoveryv1.GroupName && is.Kind == convert.EndpointSliceKind:
 		return []mistake{{field: "apiVersion", reason: fmt.Sprintf("EndpointSlices of %s are not read; write apiVersion: discovery.k8s.io/v1", is.APIVersion)}}
+	case is.Kind == convert.NetworkPolicyKind && (gv.Group == networkingv1.GroupName || gv.Group == "extensions"):
+		return []mistake{{field: "apiVersion", reason: fmt.Sprintf("NetworkPolicies of %s are not read; write apiVersion: networking.k8s.io/v1", is.APIVersion)}}
 	case gv.Group == v1alpha1.Group && is != kind{v1alpha1.APIVersion, v1alpha1.AddressClaimKind}:
 		return []mistake{{field: "kind", reason: fmt.Sprintf("%s has no kind %q that is read from files; those of %s are AddressPool, BGPPeer and BGPAdvertisement",
 			is.APIVersion, is.Kind, v1alpha1.APIVersion)}}
@@ -241,6 +251,14 @@ func (d decoder) passOver(is kind) []mistake {
 // strictly decodes an object of which every field has to be known and stand
 // once, as the API server reads what kubectl sends.
 func strictly(js []byte, into any, meta *metav1.ObjectMeta) []mistake {
+	if mistakes := fields(js, into); len(mistakes) > 0 {
+		return mistakes
+	}
+	return unnamed(meta)
+}
+
+// fields decodes an object, and says which fields are unknown or stand twice.
+func fields(js []byte, into any) []mistake {
 	strict, err := kjson.UnmarshalStrict(js, into)
 	if err != nil {
 		return []mistake{typeMistake(js, into, err)}
@@ -253,10 +271,14 @@ func strictly(js []byte, into any, meta *metav1.ObjectMeta) []mistake {
 		}
 		mistakes = append(mistakes, m)
 	}
-	if len(mistakes) == 0 && meta.Name == "" {
-		mistakes = []mistake{{field: "metadata", reason: "metadata.name is missing"}}
-	}
 	return mistakes
+}
+
+func unnamed(meta *metav1.ObjectMeta) []mistake {
+	if meta.Name == "" {
+		return []mistake{{field: "metadata", reason: "metadata.name is missing"}}
+	}
+	return nil
 }
 
 // typeMistake asks the standard library, which tells where it met a value of

@@ -1,7 +1,9 @@
 // Package file is the source that reads a directory of ordinary Kubernetes
 // objects: Services, EndpointSlices and Nodes, AddressPools, BGPPeers and
-// BGPAdvertisements, Namespaces, and Secrets that hold a password, in YAML or
-// JSON, several in a file or in a List. With it the proxy runs without a cluster.
+// BGPAdvertisements, Namespaces, Pods and NetworkPolicies, and Secrets that hold a
+// password, in YAML or JSON, several in a file or in a List. With it the proxy
+// runs without a cluster. Pods have their addresses in status.podIPs and their node
+// in spec.nodeName.
 //
 // A file is taken as a whole or not at all. One that cannot be read, or has a
 // mistake in any document, is named with the line and the reason, and what its
@@ -11,8 +13,10 @@
 // delete objects is to delete the file, or to leave a comment in it. Kinds of
 // Kubernetes that are not used here, and kinds of other API groups, are passed
 // over. A value that can be decoded but not used is no such mistake: it is told
-// as a problem. If it makes an object of our own kinds unusable, what was told of
-// the object before stays.
+// as a problem. If it makes an object of our own kinds or a NetworkPolicy unusable,
+// what was told of the object before stays. An unknown field in the spec of a
+// NetworkPolicy is such a value too, since a file that is refused isolates nobody:
+// what it stands in allows nothing, and the rest is enforced.
 //
 // Of one object in two files the first by the files' names counts. When the
 // directory vanishes, everything known stays.

@@ -253,11 +253,6 @@ func (m *memory) events() []model.Event {
 		events = append(events, e)
 	}
 	winners, problems := m.winners()
-	for _, w := range winners {
-		if w.put != nil && m.told[w.key] != w {
-			tell(model.Event{Put: w.put})
-		}
-	}
 	now := make(map[any]*object, len(winners))
 	for _, w := range winners {
 		if before := m.told[w.key]; w.keeps && before != nil {
@@ -266,10 +261,17 @@ func (m *memory) events() []model.Event {
 			now[w.key] = w
 		}
 	}
-	for key := range m.told {
-		if now[key] == nil {
-			tell(model.Event{Delete: key})
+	pods, others := m.gone(now)
+	for _, key := range pods { // before another of its name, or with its addresses, is told
+		tell(model.Event{Delete: key})
+	}
+	for _, w := range winners {
+		if w.put != nil && m.told[w.key] != w {
+			tell(model.Event{Put: w.put})
 		}
+	}
+	for _, key := range others {
+		tell(model.Event{Delete: key})
 	}
 	m.told = now
 	standing := make(map[model.Problem]struct{}, len(problems))
@@ -285,6 +287,21 @@ func (m *memory) events() []model.Event {
 	return events
 }
 
+// gone are the keys of what was told and is not there any more.
+func (m *memory) gone(now map[any]*object) (pods, others []any) {
+	for key := range m.told {
+		if now[key] != nil {
+			continue
+		}
+		if _, isPod := key.(model.PodKey); isPod {
+			pods = append(pods, key)
+		} else {
+			others = append(others, key)
+		}
+	}
+	return pods, others
+}
+
 // winners are the objects that count, of each the first in the order of the
 // files, and the problems of all files and objects.
 func (m *memory) winners() (winners []*object, problems []model.Problem) {
@@ -295,11 +312,12 @@ func (m *memory) winners() (winners []*object, problems []model.Problem) {
 				fault.String(f.path)+"; the last good state of the file stays; correct or remove it"))
 		}
 		for _, o := range f.objects {
-			if other, taken := first[o.key]; taken {
+			slot := o.slot()
+			if other, taken := first[slot]; taken {
 				problems = append(problems, twice(o.key, f, other))
 				continue
 			}
-			first[o.key] = f
+			first[slot] = f
 			winners = append(winners, o)
 			for _, p := range o.problems {
 				p.Message += " (in " + filepath.Base(f.path) + ")"
@@ -308,6 +326,14 @@ func (m *memory) winners() (winners []*object, problems []model.Problem) {
 		}
 	}
 	return winners, problems
+}
+
+// slot is what only one object of all files can have: its kind and name.
+func (o *object) slot() any {
+	if pod, ok := o.key.(model.PodKey); ok {
+		return model.PodKey{Name: pod.Name}
+	}
+	return o.key
 }
 
 func twice(key any, second, first *file) model.Problem {
@@ -334,6 +360,10 @@ func nameOfKey(key any) string {
 		return convert.AddressPoolKind + " " + k.Name
 	case model.PeerKey:
 		return convert.BGPPeerKind + " " + k.Name
+	case model.PodKey:
+		return convert.PodKind + " " + k.Name.String()
+	case model.NetworkPolicyKey:
+		return convert.NetworkPolicyKind + " " + k.Name.String()
 	case model.AdvertisementKey:
 		return convert.BGPAdvertisementKind + " " + k.Name
 	}

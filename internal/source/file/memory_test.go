@@ -33,6 +33,11 @@ func line(e model.Event) string {
 		return fmt.Sprintf("put peer %s %q", f.Name, string(f.Password))
 	case model.AddressPool:
 		return fmt.Sprintf("put pool %s %v", f.Name, f.Ranges)
+	case model.Pod:
+		return fmt.Sprintf("put pod %s %s %v", f.Name, f.UID, f.Addrs)
+	case model.NetworkPolicy:
+		types := map[[2]bool]string{{true, false}: "Ingress", {false, true}: "Egress", {true, true}: "both"}[[2]bool{f.Ingress, f.Egress}]
+		return fmt.Sprintf("put policy %s: %s of %d rules", f.Name, types, len(f.IngressRules)+len(f.EgressRules))
 	}
 	return fmt.Sprintf("put %T", e.Put)
 }

@@ -46,7 +46,7 @@ func (d decoder) pool(js []byte) ([]*object, []mistake) {
 		return nil, m
 	}
 	pool, ok, problems := convert.AddressPool(&p)
-	return []*object{network(model.AddressPoolKey{Name: p.Name}, pool, ok, problems)}, nil
+	return []*object{usable(model.AddressPoolKey{Name: p.Name}, pool, ok, problems)}, nil
 }
 
 func (d decoder) peer(js []byte) ([]*object, []mistake) {
@@ -59,7 +59,7 @@ func (d decoder) peer(js []byte) ([]*object, []mistake) {
 		from = d.read(path)
 		return from.password, from.err
 	})
-	o := network(model.PeerKey{Name: p.Name}, peer, ok, problems)
+	o := usable(model.PeerKey{Name: p.Name}, peer, ok, problems)
 	o.password = from
 	return []*object{o}, nil
 }
@@ -70,11 +70,12 @@ func (d decoder) advertisement(js []byte) ([]*object, []mistake) {
 		return nil, m
 	}
 	ad, ok, problems := convert.Advertisement(&a)
-	return []*object{network(model.AdvertisementKey{Name: a.Name}, ad, ok, problems)}, nil
+	return []*object{usable(model.AdvertisementKey{Name: a.Name}, ad, ok, problems)}, nil
 }
 
-// network makes an object of our own kinds.
-func network(key, put any, ok bool, problems []model.Problem) *object {
+// usable makes an object of a kind that keeps what was told of it before when it
+// cannot be used.
+func usable(key, put any, ok bool, problems []model.Problem) *object {
 	if !ok {
 		return &object{key: key, keeps: true, problems: problems}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -68,6 +69,20 @@ func NewAPI(kubeconfig string) (*client.Client, error) {
 		return nil, err
 	}
 	return client.New(config)
+}
+
+// NewDynamic makes a client of objects without their types, of the same server as
+// NewClient's.
+func NewDynamic(kubeconfig string) (*dynamic.DynamicClient, error) {
+	config, err := configOf(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of %s: %w", config.Host, err)
+	}
+	return client, nil
 }
 
 func configOf(kubeconfig string) (*rest.Config, error) {

@@ -26,6 +26,9 @@ type resource struct {
 // feed is a resource that is read and told.
 type feed struct {
 	resource string
+	access   access
+	trim     cache.TransformFunc
+	handler  cache.ResourceEventHandler
 	informer cache.SharedIndexInformer
 	gate     *gate             // nil: the resource is there, or Synced waits for it
 	told     cache.DoneChecker // the handler has told the initial list
@@ -48,7 +51,8 @@ func (s *Source) open(r resource, a access, logger logr.Logger, handler cache.Re
 	informer := cache.NewSharedIndexInformerWithOptions(
 		cache.ToListWatcherWithWatchListSemantics(a.listWatch, r.client), r.example,
 		cache.SharedIndexInformerOptions{ObjectDescription: r.name})
-	if err := informer.SetTransform(trim(s.labelled)); err != nil {
+	f := feed{resource: r.name, access: a, trim: trim(s.labelled), handler: handler, informer: informer}
+	if err := informer.SetTransform(f.trim); err != nil {
 		return feed{}, fmt.Errorf("informer of %s: %w", r.name, err)
 	}
 	if err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
@@ -60,7 +64,7 @@ func (s *Source) open(r resource, a access, logger logr.Logger, handler cache.Re
 	if err != nil {
 		return feed{}, fmt.Errorf("informer of %s: %w", r.name, err)
 	}
-	f := feed{resource: r.name, informer: informer, told: registration.HasSyncedChecker()}
+	f.told = registration.HasSyncedChecker()
 	if r.optional {
 		f.gate = newGate(r.name, a.probe, s.link)
 	}

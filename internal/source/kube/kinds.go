@@ -4,7 +4,9 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 
 	"sluice.dev/sluice/internal/api/v1alpha1"
@@ -26,6 +28,8 @@ const (
 	BGPAdvertisements
 	Secrets
 	Namespaces
+	Pods
+	NetworkPolicies
 )
 
 // The sets that have a use.
@@ -33,6 +37,7 @@ const (
 	Proxy      = Services | EndpointSlices | Nodes
 	Routing    = AddressPools | BGPPeers | BGPAdvertisements | Secrets // besides Proxy
 	Allocation = Services | AddressPools | Namespaces
+	Policing   = Pods | NetworkPolicies | Namespaces // besides Proxy
 )
 
 // ours selects Services and EndpointSlices that no other proxy claims, whatever
@@ -53,6 +58,8 @@ func (s *Source) feeds(sink source.Sink, logger logr.Logger) ([]feed, error) {
 		{BGPAdvertisements, s.advertisements},
 		{Secrets, s.secrets},
 		{Namespaces, s.namespaces},
+		{Pods, s.pods},
+		{NetworkPolicies, s.policies},
 	}
 	var feeds []feed
 	for _, m := range makers {
@@ -79,7 +86,7 @@ func (s *Source) services(sink source.Sink, logger logr.Logger) (feed, error) {
 	}
 	return s.open(r, reading(s.link, r, api), logger, &teller[*corev1.Service, model.Service]{
 		sink: sink,
-		key:  func(n model.Name) any { return model.ServiceKey{Name: n} },
+		key:  func(f model.Service) any { return model.ServiceKey{Name: f.Name} },
 		convert: func(o *corev1.Service) (model.Service, bool, []model.Problem) {
 			return convert.Service(o, s.opts.KnownScheduler)
 		},
@@ -91,7 +98,7 @@ func (s *Source) endpointSlices(sink source.Sink, logger logr.Logger) (feed, err
 	r := resource{name: "endpointslices", example: &discoveryv1.EndpointSlice{}, labels: ours, client: s.opts.Client}
 	return s.open(r, reading(s.link, r, api), logger, &teller[*discoveryv1.EndpointSlice, model.EndpointSlice]{
 		sink:    sink,
-		key:     func(n model.Name) any { return model.EndpointSliceKey{Name: n} },
+		key:     func(f model.EndpointSlice) any { return model.EndpointSliceKey{Name: f.Name} },
 		convert: convert.EndpointSlice,
 	})
 }
@@ -105,7 +112,7 @@ func (s *Source) nodes(sink source.Sink, logger logr.Logger) (feed, error) {
 	r := resource{name: nodesName, example: &corev1.Node{}, client: s.opts.Client}
 	return s.open(r, reading(s.link, r, api), logger, &teller[*corev1.Node, model.Node]{
 		sink:    sink,
-		key:     func(n model.Name) any { return model.NodeKey{Name: n.Name} },
+		key:     func(f model.Node) any { return model.NodeKey{Name: f.Name} },
 		convert: convert.Node,
 		same:    sameNode,
 	})
@@ -116,7 +123,7 @@ func (s *Source) pools(sink source.Sink, logger logr.Logger) (feed, error) {
 	r := resource{name: v1alpha1.AddressPools, example: &v1alpha1.AddressPool{}, client: s.opts.API, optional: true}
 	return s.open(r, reading(s.link, r, api), logger, &teller[*v1alpha1.AddressPool, model.AddressPool]{
 		sink:    sink,
-		key:     func(n model.Name) any { return model.AddressPoolKey{Name: n.Name} },
+		key:     func(f model.AddressPool) any { return model.AddressPoolKey{Name: f.Name} },
 		convert: convert.AddressPool,
 		same:    samePool,
 		keeps:   true,
@@ -128,7 +135,7 @@ func (s *Source) peers(sink source.Sink, logger logr.Logger) (feed, error) {
 	r := resource{name: v1alpha1.BGPPeers, example: &v1alpha1.BGPPeer{}, client: s.opts.API, optional: true}
 	return s.open(r, reading(s.link, r, api), logger, &teller[*v1alpha1.BGPPeer, model.Peer]{
 		sink: sink,
-		key:  func(n model.Name) any { return model.PeerKey{Name: n.Name} },
+		key:  func(f model.Peer) any { return model.PeerKey{Name: f.Name} },
 		convert: func(o *v1alpha1.BGPPeer) (model.Peer, bool, []model.Problem) {
 			return convert.Peer(o, nil)
 		},
@@ -142,7 +149,7 @@ func (s *Source) advertisements(sink source.Sink, logger logr.Logger) (feed, err
 	r := resource{name: v1alpha1.BGPAdvertisements, example: &v1alpha1.BGPAdvertisement{}, client: s.opts.API, optional: true}
 	return s.open(r, reading(s.link, r, api), logger, &teller[*v1alpha1.BGPAdvertisement, model.Advertisement]{
 		sink:    sink,
-		key:     func(n model.Name) any { return model.AdvertisementKey{Name: n.Name} },
+		key:     func(f model.Advertisement) any { return model.AdvertisementKey{Name: f.Name} },
 		convert: convert.Advertisement,
 		same:    sameAdvertisement,
 		keeps:   true,
@@ -162,7 +169,7 @@ func (s *Source) secrets(sink source.Sink, logger logr.Logger) (feed, error) {
 	}
 	return s.open(r, reading(s.link, r, api), logger, &teller[*corev1.Secret, model.Secret]{
 		sink:    sink,
-		key:     func(n model.Name) any { return model.SecretKey{Name: n.Name} },
+		key:     func(f model.Secret) any { return model.SecretKey{Name: f.Name} },
 		convert: convert.Secret,
 		same:    sameSecret,
 	})
@@ -173,8 +180,45 @@ func (s *Source) namespaces(sink source.Sink, logger logr.Logger) (feed, error) 
 	r := resource{name: "namespaces", example: &corev1.Namespace{}, client: s.opts.Client}
 	return s.open(r, reading(s.link, r, api), logger, &teller[*corev1.Namespace, model.Namespace]{
 		sink:    sink,
-		key:     func(n model.Name) any { return model.NamespaceKey{Name: n.Name} },
+		key:     func(f model.Namespace) any { return model.NamespaceKey{Name: f.Name} },
 		convert: convert.Namespace,
 		same:    sameNamespace,
+	})
+}
+
+// pods tells those that are not done: the others have given their addresses back.
+// One that comes to be done leaves the selection, which a watch sees as a
+// deletion.
+func (s *Source) pods(sink source.Sink, logger logr.Logger) (feed, error) {
+	api := s.opts.Client.CoreV1().Pods(metav1.NamespaceAll)
+	r := resource{
+		name:    "pods",
+		example: &corev1.Pod{},
+		fields: fields.AndSelectors(
+			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
+			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed))).String(),
+		client: s.opts.Client,
+	}
+	return s.open(r, reading(s.link, r, api), logger, &teller[*digest[model.Pod], model.Pod]{
+		sink:    sink,
+		key:     func(f model.Pod) any { return model.PodKey{Name: f.Name, UID: f.UID} },
+		convert: (*digest[model.Pod]).meaning,
+		same:    samePod,
+	})
+}
+
+// policies tells NetworkPolicies, which are read without their type, so that
+// fields that it does not have are seen: they may narrow what is allowed.
+func (s *Source) policies(sink source.Sink, logger logr.Logger) (feed, error) {
+	version := networkingv1.SchemeGroupVersion
+	example := &unstructured.Unstructured{}
+	example.SetGroupVersionKind(version.WithKind(convert.NetworkPolicyKind))
+	r := resource{name: "networkpolicies", example: example, client: s.opts.Dynamic}
+	return s.open(r, reading(s.link, r, s.opts.Dynamic.Resource(version.WithResource(r.name))), logger, &teller[*digest[model.NetworkPolicy], model.NetworkPolicy]{
+		sink:    sink,
+		key:     func(f model.NetworkPolicy) any { return model.NetworkPolicyKey{Name: f.Name} },
+		convert: (*digest[model.NetworkPolicy]).meaning,
+		same:    samePolicy,
+		keeps:   true,
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
@@ -29,6 +30,8 @@ type Options struct {
 	Client kubernetes.Interface
 	// API is the client of our own kinds; nil if Kinds has none of them.
 	API client.Interface
+	// Dynamic reads NetworkPolicies; nil if Kinds does not have them.
+	Dynamic dynamic.Interface
 	// Kinds are what is read; 0: Proxy.
 	Kinds Kinds
 	// SecretNamespace is where Secrets are read; "": kube-system.

@@ -447,7 +447,7 @@ func TestTombstones(t *testing.T) {
 	var told notes
 	h := &teller[*corev1.Service, model.Service]{
 		sink: &told,
-		key:  func(n model.Name) any { return model.ServiceKey{Name: n} },
+		key:  func(f model.Service) any { return model.ServiceKey{Name: f.Name} },
 		convert: func(s *corev1.Service) (model.Service, bool, []model.Problem) {
 			return convert.Service(s, nil)
 		},

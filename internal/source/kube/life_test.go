@@ -12,13 +12,17 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
 	clienttesting "k8s.io/client-go/testing"
 
 	"sluice.dev/sluice/internal/api/clienttest"
@@ -33,6 +37,7 @@ type cluster struct {
 	t       *testing.T
 	client  *fake.Clientset
 	api     *clienttest.Client
+	dynamic *dynamicfake.FakeDynamicClient
 	down    outage
 	objects map[string]runtime.Object
 	version int
@@ -49,11 +54,16 @@ const settle = 2 * time.Minute
 // a watch can see. One that does not delivers everything.
 func found(t *testing.T, selects bool) *cluster {
 	t.Helper()
-	c := &cluster{t: t, client: fake.NewClientset(), api: clienttest.New(t), objects: map[string]runtime.Object{}, told: sourcetest.NewPicture(t, source.Kube)}
-	c.down.install(c.client)
-	c.down.install(c.api)
+	c := &cluster{
+		t: t, client: fake.NewClientset(), api: clienttest.New(t), dynamic: dynamicfake.NewSimpleDynamicClient(scheme.Scheme),
+		objects: map[string]runtime.Object{}, told: sourcetest.NewPicture(t, source.Kube),
+	}
+	for _, server := range []server{c.client, c.api, c.dynamic} {
+		c.down.install(server)
+	}
 	if selects {
 		c.client.PrependReactor("list", "services", c.listServices)
+		c.client.PrependReactor("list", "pods", c.listPods)
 		c.client.PrependWatchReactor("*", c.watch)
 	}
 	c.source = New(c.options())
@@ -63,13 +73,16 @@ func found(t *testing.T, selects bool) *cluster {
 
 // options have everything read that a source can read.
 func (c *cluster) options() Options {
-	return Options{Client: c.client, API: c.api, NodeName: "n1", Kinds: Proxy | Routing | Namespaces}
+	return Options{Client: c.client, API: c.api, Dynamic: c.dynamic, NodeName: "n1", Kinds: Proxy | Routing | Policing}
 }
 
 // tracker is what holds an object in the fakes.
 func (c *cluster) tracker(o runtime.Object) clienttesting.ObjectTracker {
-	if o.GetObjectKind().GroupVersionKind().Group == v1alpha1.Group {
+	switch o.GetObjectKind().GroupVersionKind().Group {
+	case v1alpha1.Group:
 		return c.api.Tracker()
+	case networkingv1.GroupName:
+		return c.dynamic.Tracker()
 	}
 	return c.client.Tracker()
 }
@@ -112,7 +125,7 @@ func (c *cluster) set(objects []runtime.Object) {
 		}
 		c.objects[key] = o
 		c.version++
-		given := o.DeepCopyObject()
+		given := asServed(c.t, o)
 		m := accessor(c.t, given)
 		m.SetResourceVersion(fmt.Sprint(c.version))
 		if known {
@@ -144,10 +157,29 @@ func resourceOf(o runtime.Object) schema.GroupVersionResource {
 	return r
 }
 
-// hasAddress is the field selector of Services, which the fake does not know.
-func hasAddress(o runtime.Object) bool {
-	s, ok := o.(*corev1.Service)
-	return !ok || s.Spec.ClusterIP != corev1.ClusterIPNone
+// asServed is a copy of an object in the type in which its client gives it.
+func asServed(t *testing.T, o runtime.Object) runtime.Object {
+	t.Helper()
+	if _, untyped := o.(*networkingv1.NetworkPolicy); !untyped {
+		return o.DeepCopyObject()
+	}
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &unstructured.Unstructured{Object: fields}
+}
+
+// selected are the field selectors of Services and Pods, which the fake does not
+// know.
+func selected(o runtime.Object) bool {
+	switch o := o.(type) {
+	case *corev1.Service:
+		return o.Spec.ClusterIP != corev1.ClusterIPNone
+	case *corev1.Pod:
+		return o.Status.Phase != corev1.PodSucceeded && o.Status.Phase != corev1.PodFailed
+	}
+	return true
 }
 
 func (c *cluster) listServices(clienttesting.Action) (bool, runtime.Object, error) {
@@ -157,9 +189,20 @@ func (c *cluster) listServices(clienttesting.Action) (bool, runtime.Object, erro
 	gvk := corev1.SchemeGroupVersion.WithKind("Service")
 	all, err := c.client.Tracker().List(corev1.SchemeGroupVersion.WithResource("services"), gvk, "")
 	if list, ok := all.(*corev1.ServiceList); ok {
-		list.Items = slices.DeleteFunc(list.Items, func(s corev1.Service) bool { return !hasAddress(&s) })
+		list.Items = slices.DeleteFunc(list.Items, func(s corev1.Service) bool { return !selected(&s) })
 	}
 	return true, all, err // labels are selected by the client
+}
+
+func (c *cluster) listPods(clienttesting.Action) (bool, runtime.Object, error) {
+	if err := c.down.get(); err != nil {
+		return true, nil, err
+	}
+	all, err := c.client.Tracker().List(corev1.SchemeGroupVersion.WithResource("pods"), corev1.SchemeGroupVersion.WithKind("Pod"), "")
+	if list, ok := all.(*corev1.PodList); ok {
+		list.Items = slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return !selected(&p) })
+	}
+	return true, all, err
 }
 
 // watch gives a watch of what is selected.
@@ -170,7 +213,7 @@ func (c *cluster) watch(a clienttesting.Action) (bool, watch.Interface, error) {
 	}
 	selector := a.(clienttesting.WatchAction).GetWatchRestrictions().Labels
 	matches := func(o runtime.Object) bool {
-		return selector.Matches(labels.Set(accessor(c.t, o).GetLabels())) && hasAddress(o)
+		return selector.Matches(labels.Set(accessor(c.t, o).GetLabels())) && selected(o)
 	}
 	inside := map[string]bool{}
 	for _, o := range c.objects {

@@ -25,7 +25,8 @@ const (
 //
 // The reflectors of all resources report to it, hence the mutex.
 type link struct {
-	log *slog.Logger
+	server string
+	log    *slog.Logger
 
 	mu      sync.Mutex
 	failing map[attempt]failure
@@ -38,7 +39,7 @@ type attempt struct{ resource, op string }
 type failure struct{ resource, reason string }
 
 func newLink(server string, log *slog.Logger) *link {
-	return &link{log: log.With("server", server), failing: map[attempt]failure{}}
+	return &link{server: server, log: log.With("server", server), failing: map[attempt]failure{}}
 }
 
 // note takes the outcome of one attempt.
@@ -61,7 +62,11 @@ func (l *link) note(ctx context.Context, resource, op string, err error) {
 		logged = logged || f == next
 	}
 	l.failing[attempt{resource, op}] = next
-	if !logged {
+	switch {
+	case logged:
+	case apierrors.IsForbidden(err):
+		l.log.Warn("API server refuses the resource, keeping what is known; allow it to be listed and watched", "op", op, "resource", resource, "err", err)
+	default:
 		l.log.Warn("API server cannot be read, keeping what is known", "op", op, "resource", resource, "err", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -122,10 +123,12 @@ func reference(p model.Problem) (*corev1.ObjectReference, bool) {
 	}
 	version := ""
 	switch p.Kind {
-	case convert.ServiceKind, convert.NodeKind, convert.NamespaceKind, convert.SecretKind:
+	case convert.ServiceKind, convert.NodeKind, convert.NamespaceKind, convert.SecretKind, convert.PodKind:
 		version = corev1.SchemeGroupVersion.String()
 	case convert.EndpointSliceKind:
 		version = discoveryv1.SchemeGroupVersion.String()
+	case convert.NetworkPolicyKind:
+		version = networkingv1.SchemeGroupVersion.String()
 	case convert.AddressPoolKind, convert.BGPPeerKind, convert.BGPAdvertisementKind:
 		version = v1alpha1.APIVersion
 	default:

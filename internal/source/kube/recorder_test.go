@@ -167,7 +167,10 @@ func TestRecorderOnOurKinds(t *testing.T) {
 			})
 		})
 	}
-	for kind, namespace := range map[string]string{"Secret": "kube-system", "Namespace": ""} {
+	if ref, ok := reference(model.Problem{Kind: "NetworkPolicy", Object: model.Name{Namespace: "shop", Name: "x"}}); !ok || ref.APIVersion != "networking.k8s.io/v1" || ref.Namespace != "shop" {
+		t.Errorf("NetworkPolicy: %+v", ref)
+	}
+	for kind, namespace := range map[string]string{"Secret": "kube-system", "Namespace": "", "Pod": "shop"} {
 		ref, ok := reference(model.Problem{Kind: kind, Object: model.Name{Namespace: namespace, Name: "x"}})
 		if !ok || ref.APIVersion != "v1" || ref.Namespace != namespace {
 			t.Errorf("%s: %+v", kind, ref)

@@ -11,17 +11,19 @@ import (
 )
 
 // teller makes events of what an informer says of objects O, facts F of them.
-// An informer calls its handler from one goroutine.
+// An informer calls its handler from one goroutine. An object that has another
+// key under its name (a Pod of another UID) is another object, and the one before
+// is gone, whether or not anybody saw that.
 type teller[O metav1.Object, F any] struct {
 	sink    source.Sink
 	convert func(O) (F, bool, []model.Problem)
-	key     func(model.Name) any
+	key     func(F) any       // by which its deletion is told
 	same    func(a, b O) bool // that there is no news; nil: there always is
 	// keeps: an object that cannot be used any more leaves what was told of it
 	// standing. A mistake in an edit is not a wish to have nothing.
 	keeps bool
 
-	told     map[model.Name]struct{}        // put and not deleted
+	told     map[model.Name]any             // the keys of what is put and not deleted
 	problems map[model.Name][]model.Problem // told last; few objects have any
 }
 
@@ -76,21 +78,26 @@ func (t *teller[O, F]) tell(o O) {
 		t.gone(name)
 		return
 	}
-	if t.told == nil {
-		t.told = map[model.Name]struct{}{}
+	key := t.key(fact)
+	if was, told := t.told[name]; told && was != key {
+		t.gone(name)
 	}
-	t.told[name] = struct{}{}
+	if t.told == nil {
+		t.told = map[model.Name]any{}
+	}
+	t.told[name] = key
 	t.sink.Event(model.Event{Source: source.Kube, Put: fact})
 }
 
 // gone tells a deletion of what was told before: an object that never was ours
 // is nothing to anyone.
 func (t *teller[O, F]) gone(name model.Name) {
-	if _, told := t.told[name]; !told {
+	key, told := t.told[name]
+	if !told {
 		return
 	}
 	delete(t.told, name)
-	t.sink.Event(model.Event{Source: source.Kube, Delete: t.key(name)})
+	t.sink.Event(model.Event{Source: source.Kube, Delete: key})
 }
 
 // complain tells the problems that the object did not have before.

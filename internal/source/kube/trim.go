@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/cache"
 
 	"sluice.dev/sluice/internal/api/v1alpha1"
@@ -16,7 +17,7 @@ import (
 // does not read, before it enters a cache. The object is the informer's own and
 // changed in place; trimming it twice is the same as once. labelled says of
 // which Nodes, by name, all labels are kept: of the other ones only those that
-// say where they stand.
+// say where they stand. Of Pods and NetworkPolicies only what they mean is left.
 func trim(labelled func(node string) bool) cache.TransformFunc {
 	return func(obj any) (any, error) {
 		switch o := obj.(type) {
@@ -36,6 +37,10 @@ func trim(labelled func(node string) bool) cache.TransformFunc {
 			o.ObjectMeta, o.Status = trimMeta(&o.ObjectMeta), v1alpha1.BGPPeerStatus{}
 		case *v1alpha1.BGPAdvertisement:
 			o.ObjectMeta = trimMeta(&o.ObjectMeta)
+		case *corev1.Pod:
+			return digestPod(o), nil
+		case *unstructured.Unstructured: // nothing but NetworkPolicies is read so
+			return digestPolicy(o), nil
 		}
 		return obj, nil
 	}

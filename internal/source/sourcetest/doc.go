@@ -3,7 +3,8 @@
 // The steps are about what comes and goes at run time: labels that make an
 // object another proxy's, a Service's type and what a former type leaves
 // behind, ipMode, source ranges, Nodes that are made anew, drained or not ready,
-// and pools, peers and the like.
+// pools, peers and the like, Pods that are made anew or done, and
+// NetworkPolicies.
 //
 // Picture is the sink for it. It is strict: it complains of a deletion of what
 // was never told, of a Synced that is said twice, and of whatever else breaks

@@ -40,7 +40,7 @@ func Lives() []Life {
 	lives := []Life{proxyNameOfService(), proxyNameOfSlice(), proxyNameOfBoth()}
 	lives = append(lives, headlessLabels()...)
 	lives = append(lives, headlessAddress(), leftovers(), nodePortsNotAllocated(), modes(), ranges(), wishes(), triggers(), nodes(), nodeLeaves())
-	lives = append(lives, requests(), nodeDrains(), nodeNotReady(), pools(), peers(), advertisements(), secrets(), namespaces())
+	lives = append(lives, requests(), nodeDrains(), nodeNotReady(), pools(), peers(), advertisements(), secrets(), namespaces(), pods(), policies())
 	return append(lives, typeChanges()...)
 }
 

@@ -237,8 +237,8 @@ func namespaces() Life {
 		return &corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: meta("shop", tier)}
 	}
 	return Life{"Namespaces", []Step{
-		{"without labels", objects(n("")), []string{"namespace shop: map[]"}},
-		{"with a label", objects(n("one")), []string{"namespace shop: map[tier:one]"}},
+		{"without labels", objects(n("")), []string{"namespace shop: map[kubernetes.io/metadata.name:shop]"}},
+		{"with a label", objects(n("one")), []string{"namespace shop: map[kubernetes.io/metadata.name:shop tier:one]"}},
 		{"gone", nil, nil},
 	}}
 }

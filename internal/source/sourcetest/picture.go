@@ -72,6 +72,10 @@ func (p *Picture) put(fact any) {
 		p.facts[model.SecretKey{Name: f.Name}] = f
 	case model.Namespace:
 		p.facts[model.NamespaceKey{Name: f.Name}] = f
+	case model.Pod:
+		p.facts[model.PodKey{Name: f.Name, UID: f.UID}] = f
+	case model.NetworkPolicy:
+		p.facts[model.NetworkPolicyKey{Name: f.Name}] = f
 	default:
 		p.tb.Errorf("unexpected fact %T", fact)
 	}
@@ -100,12 +104,16 @@ func (p *Picture) Expect(tb testing.TB, when string, want []string) {
 	}
 }
 
-// Lines are the facts as lines, sorted.
+// Lines are the facts as lines, sorted. Of pods that are done some sources tell
+// that they are gone, so they have no line.
 func (p *Picture) Lines() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var lines []string
 	for _, fact := range p.facts {
+		if pod, ok := fact.(model.Pod); ok && pod.Done {
+			continue
+		}
 		switch f := fact.(type) {
 		case model.Service:
 			lines = append(lines, serviceLine(f))
@@ -114,7 +122,7 @@ func (p *Picture) Lines() []string {
 		case model.Node:
 			lines = append(lines, nodeLine(f))
 		default:
-			lines = append(lines, networkLine(f))
+			lines = append(lines, policyLine(f))
 		}
 	}
 	slices.Sort(lines)
