@@ -6,7 +6,8 @@ import "context"
 type Conn struct {
 	Flow
 	Mark uint32
-	// Related: another connection announced it, whose fate it shares.
+	// Related: another connection announced it. It was let through for that
+	// one's sake, and is nothing that can be judged by itself.
 	Related bool
 }
 
@@ -17,7 +18,9 @@ type Marks interface {
 	// error the reading was not complete.
 	Conns(ctx context.Context, fn func(Conn)) error
 	// SetMark changes the bits in mask of the entries' marks to value's, and
-	// returns one error for each: ENOENT when the entry is not there any more.
+	// returns one error for each: ENOENT when there is no entry any more that
+	// the same Backend answers to the same Seen. One that has been made anew
+	// between the same two is changed in its place: the kernel looks at no ID here.
 	SetMark(ctx context.Context, conns []Conn, value, mask uint32) []error
 	Close() error
 }

@@ -1,5 +1,6 @@
 // Package conntrack rids the connection table of UDP entries that lead to
-// endpoints which are no more, and of none else.
+// endpoints which are no more, and of none else; and it marks connections that
+// policy does not allow any more.
 //
 // UDP has no end of a connection. A sender that keeps its port keeps its entry
 // alive, and the entry says to whom its datagrams are translated and how the
@@ -53,4 +54,12 @@
 // TCP entries are never deleted: a connection ends by itself, or IPVS ends it.
 // Nor are those of SCTP: an association notices that its peer is dead and
 // starts anew, and the INIT is scheduled as a first packet is.
+//
+// # Connections that policy does not allow any more
+//
+// A [Revoker] does something else with the same table: it judges the entries of
+// TCP, UDP and SCTP whenever it is kicked, and gives those that are not allowed
+// any more a bit of their mark, which a rule looks for. It deletes nothing. What
+// another connection announced (FTP's data) is not judged: it goes on when the one
+// that announced it is stopped.
 package conntrack

@@ -21,6 +21,7 @@ const (
 	ctaFilter           = 25     // CTA_FILTER
 	ctaFilterOrigFlags  = 1      // CTA_FILTER_ORIG_FLAGS
 	ctaFilterOnProtocol = 1 << 3 // CTA_FILTER_F_CTA_PROTO_NUM
+	ctaTupleZone        = 3      // CTA_TUPLE_ZONE: of one direction only
 )
 
 // KernelHandle is the Handle on the kernel.
@@ -52,7 +53,7 @@ func (h *KernelHandle) Flows(ctx context.Context, fn func(Flow)) error {
 		// A kernel before 5.8 does not know the filter and tells of all
 		// protocols: decode looks for itself.
 		h.batch.Nest(nl.CTA_TUPLE_ORIG)
-		protocol(&h.batch)
+		protocol(&h.batch, model.UDP)
 		h.batch.End()
 		h.batch.End()
 		h.batch.Nest(ctaFilter)
@@ -91,38 +92,66 @@ func begin(b *nlbatch.Batch, cmd uint16, family uint8) {
 }
 
 // protocol opens the part of a tuple that has the ports, with its protocol.
-func protocol(b *nlbatch.Batch) {
+func protocol(b *nlbatch.Batch, p model.Protocol) {
 	b.Nest(nl.CTA_TUPLE_PROTO)
-	b.U8(nl.CTA_PROTO_NUM, uint8(model.UDP))
+	b.U8(nl.CTA_PROTO_NUM, uint8(p))
 }
 
 // encodeDelete names the entry by its reply, in which the backend stands, so
 // that one made anew to another backend since it was read is not meant.
 func encodeDelete(b *nlbatch.Batch, f Flow) {
-	family, src, dst := uint8(unix.AF_INET), uint16(nl.CTA_IP_V4_SRC), uint16(nl.CTA_IP_V4_DST)
+	begin(b, nl.IPCTNL_MSG_CT_DELETE, familyOf(f))
+	encodeReply(b, f)
+	b.BE32(nl.CTA_ID, f.ID)
+}
+
+func familyOf(f Flow) uint8 {
 	if f.Backend.Addr().Is6() {
-		family, src, dst = unix.AF_INET6, nl.CTA_IP_V6_SRC, nl.CTA_IP_V6_DST
+		return unix.AF_INET6
 	}
-	begin(b, nl.IPCTNL_MSG_CT_DELETE, family)
+	return unix.AF_INET
+}
+
+// encodeReply is the direction in which an entry is answered.
+func encodeReply(b *nlbatch.Batch, f Flow) {
+	src, dst := uint16(nl.CTA_IP_V4_SRC), uint16(nl.CTA_IP_V4_DST)
+	if f.Backend.Addr().Is6() {
+		src, dst = nl.CTA_IP_V6_SRC, nl.CTA_IP_V6_DST
+	}
 	b.Nest(nl.CTA_TUPLE_REPLY)
 	b.Nest(nl.CTA_TUPLE_IP)
 	b.Addr(src, f.Backend.Addr())
 	b.Addr(dst, f.Seen.Addr())
 	b.End()
-	protocol(b)
+	protocol(b, f.Protocol)
 	b.BE16(nl.CTA_PROTO_SRC_PORT, f.Backend.Port())
 	b.BE16(nl.CTA_PROTO_DST_PORT, f.Seen.Port())
 	b.End()
 	b.End()
-	b.BE32(nl.CTA_ID, f.ID)
 }
 
 // decode reads an entry, and says whether it is one that IPVS may have made:
 // one of UDP, and in no zone, which others keep their own connections in.
 func decode(msg []byte) (f Flow, ours bool, err error) {
+	e, err := decodeEntry(msg)
+	return e.Flow, e.Protocol == model.UDP && e.whole(), err
+}
+
+// entry is what a dump tells of an entry.
+type entry struct {
+	Flow
+	mark, status uint32
+	zone         uint16
+}
+
+// whole reports whether both directions were told, in no zone.
+func (e entry) whole() bool {
+	return e.zone == 0 && e.Frontend.IsValid() && e.Backend.IsValid() && e.Seen.IsValid()
+}
+
+func decodeEntry(msg []byte) (e entry, err error) {
 	d := nlbatch.Decode(msg[min(nl.SizeofNfgenmsg, len(msg)):])
 	var original, reply tuple
-	zone := uint16(0)
 	for d.Next() {
 		switch d.Type() {
 		case nl.CTA_TUPLE_ORIG:
@@ -130,15 +159,19 @@ func decode(msg []byte) (f Flow, ours bool, err error) {
 		case nl.CTA_TUPLE_REPLY:
 			reply = decodeTuple(&d)
 		case nl.CTA_ID:
-			f.ID = d.BE32()
+			e.ID = d.BE32()
 		case nl.CTA_ZONE:
-			zone = d.BE16()
+			e.zone = d.BE16()
+		case nl.CTA_MARK:
+			e.mark = d.BE32()
+		case nl.CTA_STATUS:
+			e.status = d.BE32()
 		}
 	}
-	f.Protocol, f.Client, f.Frontend = original.protocol, original.from(), original.to()
-	f.Backend, f.Seen = reply.from(), reply.to()
-	ours = f.Protocol == model.UDP && zone == 0 && f.Frontend.IsValid() && f.Backend.IsValid() && f.Seen.IsValid()
-	return f, ours, d.Err()
+	e.Protocol, e.Client, e.Frontend = original.protocol, original.from(), original.to()
+	e.Backend, e.Seen = reply.from(), reply.to()
+	e.zone |= original.zone | reply.zone
+	return e, d.Err()
 }
 
 // tuple is one direction of an entry. Protocols without ports leave them 0.
@@ -146,6 +179,7 @@ type tuple struct {
 	protocol         model.Protocol
 	src, dst         netip.Addr
 	srcPort, dstPort uint16
+	zone             uint16
 }
 
 func (t tuple) from() netip.AddrPort { return netip.AddrPortFrom(t.src, t.srcPort) }
@@ -159,6 +193,8 @@ func decodeTuple(of *nlbatch.Decoder) (t tuple) {
 			t.decodeAddrs(&d)
 		case nl.CTA_TUPLE_PROTO:
 			t.decodePorts(&d)
+		case ctaTupleZone:
+			t.zone = d.BE16()
 		}
 	}
 	of.Fail(d.Err())

@@ -55,6 +55,8 @@ func testConformance(t *testing.T, fresh func(*testing.T) subject) {
 		"where allowed":  testWhereAllowed,
 		"loops":          testLoops,
 		"unused tables":  testUnusedTables,
+		"well formed":    testWellFormed,
+		"gotos":          testGotos,
 	} {
 		for _, f := range families() {
 			t.Run(fmt.Sprintf("%s %s", name, f), func(t *testing.T) { test(t, fresh(t), f) })
@@ -423,6 +425,22 @@ func everyRule(f model.Family) []netfilter.Rule {
 		{Sets: [2]netfilter.InSet{port}, State: netfilter.StateDNAT, Do: netfilter.Do(netfilter.Return)},
 		{Protocol: model.TCP, To: at, Sets: [2]netfilter.InSet{port, from}, Mark: mark,
 			State: netfilter.StateNew | netfilter.StateUntracked | netfilter.StateDNAT, Do: netfilter.MarkBits(1)},
+		{Protocol: model.TCP, Ports: netfilter.PortRange{First: 22, Last: 22}, Do: netfilter.Do(netfilter.Return)},
+		{Protocol: model.UDP, Ports: netfilter.PortRange{First: 0, Last: 1023}, Do: netfilter.Do(netfilter.Return)},
+		{Protocol: model.SCTP, Ports: netfilter.PortRange{First: 1, Last: 65535}, Sets: [2]netfilter.InSet{port, from}, Do: netfilter.Do(netfilter.Return)},
+		{Do: netfilter.GoTo("SLUICE-OTHER")},
+		{ConnMark: mark, Do: netfilter.GoTo("SLUICE-OTHER")},
+		{Mark: mark, ConnMark: unmarked, Do: netfilter.Do(netfilter.Drop)},
+		{ConnMark: netfilter.HasMark{Value: 7, Mask: 0xffffffff}, Do: netfilter.Do(netfilter.Return)},
+		{NotFrom: "lo", Do: netfilter.Do(netfilter.Drop)},
+		{Protocol: model.TCP, To: at, NotFrom: "lo", Do: netfilter.Do(netfilter.Drop)},
+		{ICMP: netfilter.EchoRequest, NotFrom: "eth0.100", Do: netfilter.Do(netfilter.Drop)},
+		{Do: netfilter.LogTo(0, "sluice-all")},
+		{Limit: netfilter.MaxLimit, Do: netfilter.LogTo(0xffff, "sluice_0123456789/0123456789/0123456789/0123456789/0123456789-x")},
+		{Limit: 1, Do: netfilter.LogTo(100, "sluice-1")},
+		{Limit: 7, Do: netfilter.Do(netfilter.Drop)},
+		{Protocol: model.UDP, Ports: netfilter.PortRange{First: 5, Last: 6}, NotFrom: "lo", Sets: [2]netfilter.InSet{ip, from}, Mark: mark, ConnMark: mark,
+			State: netfilter.StateInvalid, Limit: 10, Do: netfilter.GoTo("SLUICE-OTHER")},
 	}
 }
 

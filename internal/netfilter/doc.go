@@ -42,6 +42,10 @@
 // Unlike the hash alone this needs no memory of what was written: List yields
 // the text after a restart. A mapping is told by a comment of its own.
 //
+// What a program prints otherwise than it was given, for good, cannot be said by
+// a Rule: a Limit above [MaxLimit], or a prefix longer than [MaxPrefix], of
+// which one of the two backends keeps only the beginning.
+//
 // # A set of the wrong type
 //
 // A set's type cannot be changed in place, swapping demands equal types, and a

@@ -27,6 +27,7 @@ func ParseRule(f model.Family, text string) (Rule, string, error) {
 		p.option()
 	}
 	p.destination()
+	p.limit()
 	switch {
 	case p.err != nil:
 		return Rule{}, "", fmt.Errorf("%q: %w", text, p.err)
@@ -78,6 +79,8 @@ type parser struct {
 	to      netip.Addr // -d
 	port    string     // --dport
 	module  string     // the transport protocol's, to which --dport belongs
+	last    string     // the module loaded last, whose options follow
+	limits  limitWords
 	rule    Rule
 	comment string
 	err     error
@@ -106,12 +109,7 @@ func (p *parser) option() {
 		p.not = true
 		word = p.next()
 	}
-	if word != "-m" && word != "--match-set" {
-		if slices.Contains(p.seen, word) {
-			p.fail(word + " twice")
-		}
-		p.seen = append(p.seen, word)
-	}
+	p.once(word)
 	switch word {
 	case "-p":
 		p.protocol(p.next())
@@ -121,6 +119,11 @@ func (p *parser) option() {
 		p.comment = p.next()
 	case "-j":
 		p.verdict(p.next())
+	case "-g":
+		p.rule.Do = GoTo(p.next())
+		if len(p.rest) > 0 {
+			p.fail(strings.Join(p.rest, " "))
+		}
 	default:
 		p.match(word)
 	}
@@ -129,11 +132,27 @@ func (p *parser) option() {
 	}
 }
 
+// once refuses what can be said only once: two modules have a --mark.
+func (p *parser) once(word string) {
+	switch word {
+	case "-m", "--match-set":
+		return
+	case "--mark":
+		word = p.last + " " + word
+	}
+	if slices.Contains(p.seen, word) {
+		p.fail(word + " twice")
+	}
+	p.seen = append(p.seen, word)
+}
+
 // match reads the argument of a module's option.
 func (p *parser) match(option string) {
 	switch option {
 	case "-d":
 		p.address(p.next())
+	case "-i":
+		p.notFrom(p.next())
 	case "--dport":
 		p.port = p.next()
 	case "--icmp-type":
@@ -147,7 +166,7 @@ func (p *parser) match(option string) {
 	case "--ctstate":
 		p.state(p.next())
 	default:
-		p.fail(option)
+		p.limits.read(p, option)
 	}
 }
 
@@ -174,8 +193,9 @@ func (p *parser) protocol(name string) {
 }
 
 func (p *parser) load(module string) {
+	p.last = module
 	switch module {
-	case "icmp", "icmp6", "set", "mark", "conntrack", "comment":
+	case "icmp", "icmp6", "set", "mark", "connmark", "conntrack", "hashlimit", "comment":
 		return
 	case "tcp", "udp", "sctp":
 		if p.module == "" {
@@ -199,18 +219,77 @@ func (p *parser) address(arg string) {
 	p.to = to.Addr()
 }
 
-// destination puts together what -d, -p, -m and --dport said of it: all of
-// them, or none but the protocol.
+// notFrom reads the interface that a packet did not come in by. One that ends
+// in "+" stands for many.
+func (p *parser) notFrom(name string) {
+	if !p.negated() || name == "" || strings.HasSuffix(name, "+") {
+		p.fail("-i " + name)
+	}
+	p.rule.NotFrom = name
+}
+
+// destination puts together what -d, -p, -m and --dport said of it: none but
+// the protocol, or ports beside it, or with them one address.
 func (p *parser) destination() {
 	if !p.to.IsValid() && p.port == "" && p.module == "" {
 		return
 	}
-	port, err := strconv.ParseUint(p.port, 10, 16)
-	if err != nil || !p.to.IsValid() || p.rule.Protocol == 0 || p.module != protocolText(p.rule.Protocol) {
+	ports, ok := parsePorts(p.port)
+	if !ok || p.rule.Protocol == 0 || p.module != protocolText(p.rule.Protocol) {
 		p.fail("destination")
 		return
 	}
-	p.rule.To = netip.AddrPortFrom(p.to, uint16(port))
+	switch {
+	case p.to.IsValid() && ports.First == ports.Last:
+		p.rule.To = netip.AddrPortFrom(p.to, ports.First)
+	case p.to.IsValid(), ports.none():
+		p.fail("--dport " + p.port)
+	default:
+		p.rule.Ports = ports
+	}
+}
+
+// parsePorts reads a port, or the first and last of a range.
+func parsePorts(arg string) (r PortRange, ok bool) {
+	first, last, ranged := strings.Cut(arg, ":")
+	if !ranged {
+		last = first
+	}
+	a, err := strconv.ParseUint(first, 10, 16)
+	b, err2 := strconv.ParseUint(last, 10, 16)
+	return PortRange{uint16(a), uint16(b)}, err == nil && err2 == nil && a <= b
+}
+
+// limitWords are the arguments of hashlimit's options.
+type limitWords struct{ upto, burst, mode, name string }
+
+func (w *limitWords) read(p *parser, option string) {
+	switch option {
+	case "--hashlimit-upto":
+		w.upto = p.next()
+	case "--hashlimit-burst":
+		w.burst = p.next()
+	case "--hashlimit-mode":
+		w.mode = p.next()
+	case "--hashlimit-name":
+		w.name = p.next()
+	default:
+		p.fail(option)
+	}
+}
+
+// limit reads what was said of a limit, when all else is known: the name is made
+// of it.
+func (p *parser) limit() {
+	if p.limits == (limitWords{}) {
+		return
+	}
+	n, err := strconv.ParseUint(p.limits.burst, 10, 16)
+	p.rule.Limit = uint16(n)
+	if err != nil || n == 0 || n > MaxLimit ||
+		p.limits != (limitWords{strconv.FormatUint(n, 10) + perSecond, p.limits.burst, limitMode, p.rule.limitName(p.family)}) {
+		p.fail("hashlimit")
+	}
 }
 
 func (p *parser) echo(known bool) {
@@ -253,8 +332,13 @@ func (p *parser) set(kernel, sides string) {
 
 func (p *parser) mark(arg string) {
 	value, mask := p.masked(arg)
-	p.rule.Mark = HasMark{Value: value, Mask: mask, Not: p.negated()}
-	if mask == 0 {
+	m := HasMark{Value: value, Mask: mask, Not: p.negated()}
+	switch {
+	case mask != 0 && p.last == "mark":
+		p.rule.Mark = m
+	case mask != 0 && p.last == "connmark":
+		p.rule.ConnMark = m
+	default:
 		p.fail("--mark " + arg)
 	}
 }
@@ -298,6 +382,9 @@ func (p *parser) verdict(target string) {
 		return
 	case "DNAT":
 		p.dnatTarget(args)
+		return
+	case "NFLOG":
+		p.logTarget(args)
 		return
 	case "MASQUERADE":
 		v.Action = MasqueradeAs
@@ -361,4 +448,29 @@ func (p *parser) dnatTarget(args []string) {
 		p.fail(toDestination + " " + args[1])
 	}
 	p.rule.Do = DNATTo(to)
+}
+
+func (p *parser) logTarget(args []string) {
+	v := Verdict{Action: Log}
+	said := map[string]string{}
+	for ; len(args) >= 2; args = args[2:] {
+		if _, twice := said[args[0]]; twice || args[1] == "" {
+			p.fail(args[0] + " " + args[1])
+		}
+		said[args[0]] = args[1]
+	}
+	v.Prefix = said[logPrefix]
+	if group, given := said[logGroup]; given {
+		n, err := strconv.ParseUint(group, 10, 16)
+		if err != nil {
+			p.fail(logGroup + " " + group)
+		}
+		v.Group = uint16(n)
+	}
+	delete(said, logPrefix)
+	delete(said, logGroup)
+	if len(args)+len(said) > 0 || len(v.Prefix) > MaxPrefix || strings.ContainsAny(v.Prefix, ` "\`) {
+		p.fail("NFLOG")
+	}
+	p.rule.Do = v
 }

@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -17,20 +18,32 @@ type Rule struct {
 	To       netip.AddrPort // beside Protocol: the destination; invalid: not looked at
 	Ports    PortRange      // beside Protocol, instead of To: the destination port
 	ICMP     ICMP           // instead of Protocol
-	NotFrom  string         // the interface it did not come in by; "": not looked at
-	Sets     [2]InSet       // those in use come first
+	// NotFrom is the interface it did not come in by; "": not looked at. What
+	// the node sends came in by none, and so matches.
+	NotFrom  string
+	Sets     [2]InSet // those in use come first
 	Mark     HasMark
-	ConnMark HasMark // of the connection's mark
+	ConnMark HasMark // of the connection's mark; a packet of no connection never matches
 	State    State
 	// Limit is how many packets a second of one source, destination and
-	// destination port match, after as many at once; 0: all.
+	// destination port match, after as many at once; 0: all. It is looked at
+	// after all else. While 65536 of these are counted (fewer in a node of less
+	// than 1 GiB), the packets of another are dropped: it is for rules before a
+	// refusal. The kernel's module is xt_hashlimit.
 	Limit uint16
 	Do    Verdict
 }
 
 // PortRange are the ports from First to Last, both included. The zero value is
-// no match.
+// no match, nor are all ports; port 0 alone cannot be said.
 type PortRange struct{ First, Last uint16 }
+
+func (r PortRange) none() bool {
+	return r == PortRange{} || r == PortRange{Last: math.MaxUint16}
+}
+
+// MaxLimit is the highest Limit: one above is not printed as it was given.
+const MaxLimit = 999
 
 // ICMP is a match on the family's ICMP protocol.
 type ICMP uint8
@@ -109,7 +122,7 @@ const (
 	MasqueradeAs // the outgoing interface's address
 	DNAT         // nat only, reached from Prerouting and Output only
 	Goto         // as Jump, but what returns there returns to who jumped here
-	Log          // to the NFLOG group, under the prefix; the next rule is looked at
+	Log          // to the NFLOG group, under the prefix
 )
 
 // Verdict is what happens to a packet that matches.
@@ -117,7 +130,7 @@ type Verdict struct {
 	Action      Action
 	Chain       string         // Jump, Goto
 	Group       uint16         // Log
-	Prefix      string         // Log: at most 63 characters, no spaces
+	Prefix      string         // Log: at most MaxPrefix characters, no spaces or quotes
 	Mark, Mask  uint32         // SetMark: the bits in Mask become Mark's
 	RandomPorts bool           // MasqueradeAs: choose ports fully at random
 	To          netip.AddrPort // DNAT
@@ -144,6 +157,9 @@ func To(chain string) Verdict { return Verdict{Action: Jump, Chain: chain} }
 // about goes on where the chain that this rule stands in was jumped from.
 func GoTo(chain string) Verdict { return Verdict{Action: Goto, Chain: chain} }
 
+// MaxPrefix is how long a prefix may be.
+const MaxPrefix = 63
+
 // LogTo tells who listens to an NFLOG group, under a prefix.
 func LogTo(group uint16, prefix string) Verdict {
 	return Verdict{Action: Log, Group: group, Prefix: prefix}
@@ -169,13 +185,16 @@ func (c Chain) Spec(f model.Family) Spec {
 // stands for it here.
 func (r Rule) Render(f model.Family) string {
 	var w words
-	w.transport(r.Protocol, r.To)
+	w.ends(r)
+	w.transport(r)
 	w.icmp(f, r.ICMP)
 	for _, s := range r.Sets {
 		w.set(f, s)
 	}
-	w.mark(r.Mark)
+	w.mark("mark", r.Mark)
+	w.mark("connmark", r.ConnMark)
 	w.state(r.State)
+	w.limit(f, r)
 	w.verdict(r.Do)
 	return strings.Join(w, " ")
 }
@@ -185,17 +204,33 @@ type words []string
 
 func (w *words) add(s ...string) { *w = append(*w, s...) }
 
-func (w *words) transport(p model.Protocol, to netip.AddrPort) {
-	if to.IsValid() {
-		w.add("-d", host(to.Addr()).String())
+func (w *words) ends(r Rule) {
+	if r.To.IsValid() {
+		w.add("-d", host(r.To.Addr()).String())
 	}
-	if p != 0 {
-		w.add("-p", protocolText(p))
-	}
-	if to.IsValid() {
-		w.add("-m", protocolText(p), "--dport", strconv.Itoa(int(to.Port())))
+	if r.NotFrom != "" {
+		w.add("!", "-i", r.NotFrom)
 	}
 }
+
+func (w *words) transport(r Rule) {
+	if r.Protocol == 0 {
+		return
+	}
+	p := protocolText(r.Protocol)
+	w.add("-p", p)
+	switch {
+	case r.To.IsValid():
+		w.add("-m", p, "--dport", portText(r.To.Port()))
+	case r.Ports.none():
+	case r.Ports.First == r.Ports.Last:
+		w.add("-m", p, "--dport", portText(r.Ports.First))
+	default:
+		w.add("-m", p, "--dport", portText(r.Ports.First)+":"+portText(r.Ports.Last))
+	}
+}
+
+func portText(port uint16) string { return strconv.Itoa(int(port)) }
 
 func (w *words) icmp(f model.Family, m ICMP) {
 	switch {
@@ -241,11 +276,11 @@ func sidesText(sides [3]Side) string {
 	return strings.Join(s, ",")
 }
 
-func (w *words) mark(m HasMark) {
+func (w *words) mark(module string, m HasMark) {
 	if m.Mask == 0 {
 		return
 	}
-	w.add("-m", "mark")
+	w.add("-m", module)
 	if m.Not {
 		w.add("!")
 	}
@@ -271,10 +306,38 @@ func stateNames() []string {
 	return []string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "DNAT"}
 }
 
+func (w *words) limit(f model.Family, r Rule) {
+	if r.Limit == 0 {
+		return
+	}
+	n := strconv.Itoa(int(r.Limit))
+	w.add("-m", "hashlimit", "--hashlimit-upto", n+perSecond, "--hashlimit-burst", n,
+		"--hashlimit-mode", limitMode, "--hashlimit-name", r.limitName(f))
+}
+
+const (
+	perSecond = "/sec"
+	limitMode = "srcip,dstip,dstport"
+)
+
+// limitName is the name of the kernel's table for a rule's Limit. It is the
+// rule's own, because rules of one name share the counts and the limit of the
+// one that came first; and the same whenever the rule is written, so that a
+// chain written anew goes on counting. At most 15 characters.
+func (r Rule) limitName(f model.Family) string {
+	n := r.Limit
+	r.Limit = 0
+	return "sluice-" + hashOf(fmt.Sprintf("%d %s", n, r.Render(f)))[:8]
+}
+
 func (w *words) verdict(v Verdict) {
 	switch v.Action {
 	case Jump:
 		w.add("-j", v.Chain)
+	case Goto:
+		w.add("-g", v.Chain)
+	case Log:
+		w.log(v)
 	case SetMark:
 		w.add("-j", "MARK", "--set-xmark", maskedText(v.Mark, v.Mask))
 	case Reset:
@@ -291,7 +354,20 @@ func (w *words) verdict(v Verdict) {
 	}
 }
 
+// log leaves out what iptables-save does.
+func (w *words) log(v Verdict) {
+	w.add("-j", "NFLOG")
+	if v.Prefix != "" {
+		w.add(logPrefix, v.Prefix)
+	}
+	if v.Group != 0 {
+		w.add(logGroup, strconv.Itoa(int(v.Group)))
+	}
+}
+
 const (
+	logPrefix     = "--nflog-prefix"
+	logGroup      = "--nflog-group"
 	tcpReset      = "tcp-reset"
 	toDestination = "--to-destination"
 )

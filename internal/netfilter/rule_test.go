@@ -3,6 +3,7 @@ package netfilter_test
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -30,6 +31,19 @@ func TestRender(t *testing.T) {
 			"-p tcp -m conntrack --ctstate NEW -j REJECT --reject-with tcp-reset", "-p tcp -m conntrack --ctstate NEW -j REJECT --reject-with tcp-reset"},
 		{netfilter.Rule{Mark: netfilter.HasMark{Value: 1, Mask: 1, Not: true}, Do: netfilter.Masquerade()},
 			"-m mark ! --mark 0x1/0x1 -j MASQUERADE --random-fully", "-m mark ! --mark 0x1/0x1 -j MASQUERADE --random-fully"},
+		{netfilter.Rule{ConnMark: netfilter.HasMark{Value: 0x8000, Mask: 0x8000}, Do: netfilter.GoTo("SLUICE-X")},
+			"-m connmark --mark 0x8000/0x8000 -g SLUICE-X", "-m connmark --mark 0x8000/0x8000 -g SLUICE-X"},
+		{netfilter.Rule{Mark: netfilter.HasMark{Value: 1, Mask: 1}, ConnMark: netfilter.HasMark{Value: 2, Mask: 2, Not: true}, Do: netfilter.Do(netfilter.Drop)},
+			"-m mark --mark 0x1/0x1 -m connmark ! --mark 0x2/0x2 -j DROP", "-m mark --mark 0x1/0x1 -m connmark ! --mark 0x2/0x2 -j DROP"},
+		{netfilter.Rule{Protocol: model.UDP, Ports: netfilter.PortRange{First: 53, Last: 53}, NotFrom: "lo", Do: netfilter.Do(netfilter.Drop)},
+			"! -i lo -p udp -m udp --dport 53 -j DROP", "! -i lo -p udp -m udp --dport 53 -j DROP"},
+		{netfilter.Rule{Protocol: model.SCTP, Ports: netfilter.PortRange{First: 0, Last: 1023}, Do: netfilter.Do(netfilter.Return)},
+			"-p sctp -m sctp --dport 0:1023 -j RETURN", "-p sctp -m sctp --dport 0:1023 -j RETURN"},
+		{netfilter.Rule{Protocol: model.TCP, Ports: netfilter.PortRange{First: 0, Last: 65535}, Do: netfilter.Do(netfilter.Return)}, "-p tcp -j RETURN", "-p tcp -j RETURN"},
+		{netfilter.Rule{State: netfilter.StateNew, Limit: 5, Do: netfilter.LogTo(100, "sluice-egress")},
+			"-m conntrack --ctstate NEW -m hashlimit --hashlimit-upto 5/sec --hashlimit-burst 5 --hashlimit-mode srcip,dstip,dstport --hashlimit-name sluice-fc1e9f48 -j NFLOG --nflog-prefix sluice-egress --nflog-group 100",
+			"-m conntrack --ctstate NEW -m hashlimit --hashlimit-upto 5/sec --hashlimit-burst 5 --hashlimit-mode srcip,dstip,dstport --hashlimit-name sluice-fc1e9f48 -j NFLOG --nflog-prefix sluice-egress --nflog-group 100"},
+		{netfilter.Rule{Do: netfilter.LogTo(0, "x")}, "-j NFLOG --nflog-prefix x", "-j NFLOG --nflog-prefix x"},
 		{netfilter.Rule{Do: netfilter.ClearBits(0x4000)}, "-j MARK --set-xmark 0x0/0x4000", "-j MARK --set-xmark 0x0/0x4000"},
 		{netfilter.Rule{Do: netfilter.To("SLUICE-X")}, "-j SLUICE-X", "-j SLUICE-X"},
 		{netfilter.Rule{Sets: [2]netfilter.InSet{in}, State: netfilter.StateNew | netfilter.StateDNAT, Do: netfilter.Do(netfilter.Drop)},
@@ -61,8 +75,12 @@ func drawRule(t *rapid.T, f model.Family) netfilter.Rule {
 	switch rapid.IntRange(0, 2).Draw(t, "protocol") {
 	case 0:
 		r.Protocol = rapid.SampledFrom([]model.Protocol{model.TCP, model.UDP, model.SCTP}).Draw(t, "transport")
-		if rapid.Bool().Draw(t, "to one") {
+		switch rapid.IntRange(0, 2).Draw(t, "ports") {
+		case 0:
 			r.To = at.Draw(t, "to")
+		case 1:
+			r.Ports.First = rapid.Uint16Range(1, 0xffff).Draw(t, "first")
+			r.Ports.Last = rapid.Uint16Min(r.Ports.First).Draw(t, "last")
 		}
 	case 1:
 		r.ICMP = rapid.SampledFrom([]netfilter.ICMP{netfilter.AnyICMP, netfilter.EchoRequest}).Draw(t, "icmp")
@@ -72,15 +90,20 @@ func drawRule(t *rapid.T, f model.Family) netfilter.Rule {
 		m.Not = rapid.Bool().Draw(t, "not")
 		r.Sets[i] = m
 	}
-	if rapid.Bool().Draw(t, "marked") {
-		mask := rapid.Uint32Min(1).Draw(t, "mask")
-		r.Mark = netfilter.HasMark{Value: rapid.Uint32().Draw(t, "mark") & mask, Mask: mask, Not: rapid.Bool().Draw(t, "not")}
+	for _, m := range []*netfilter.HasMark{&r.Mark, &r.ConnMark} {
+		if rapid.Bool().Draw(t, "marked") {
+			mask := rapid.Uint32Min(1).Draw(t, "mask")
+			*m = netfilter.HasMark{Value: rapid.Uint32().Draw(t, "mark") & mask, Mask: mask, Not: rapid.Bool().Draw(t, "not")}
+		}
 	}
+	r.NotFrom = rapid.SampledFrom([]string{"", "lo", "eth0.100"}).Draw(t, "not from")
+	r.Limit = rapid.Uint16Max(netfilter.MaxLimit).Draw(t, "limit")
 	r.State = netfilter.State(rapid.IntRange(0, 63).Draw(t, "state"))
 	r.Do = rapid.SampledFrom([]netfilter.Verdict{
 		netfilter.Do(netfilter.Accept), netfilter.Do(netfilter.Drop), netfilter.Do(netfilter.Reject), netfilter.Do(netfilter.Return),
 		netfilter.Do(netfilter.Reset), netfilter.Do(netfilter.MasqueradeAs), netfilter.Masquerade(),
 		netfilter.MarkBits(1), netfilter.ClearBits(0xff), netfilter.To("SLUICE-NEXT"),
+		netfilter.GoTo("SLUICE-NEXT"), netfilter.LogTo(0, "sluice"), netfilter.LogTo(0xffff, ""),
 		netfilter.DNATTo(at.Draw(t, "rewritten to")),
 	}).Draw(t, "verdict")
 	return r
@@ -116,6 +139,10 @@ func TestParseOtherSpellings(t *testing.T) {
 		{model.IPv4, "-m conntrack --ctstate DNAT,NEW -j DROP", "-m conntrack --ctstate NEW,DNAT -j DROP"},
 		{model.IPv4, "-p tcp -d 192.0.2.1 -m conntrack --ctstate DNAT -m tcp --dport 80 -j DROP", "-d 192.0.2.1/32 -p tcp -m tcp --dport 80 -m conntrack --ctstate DNAT -j DROP"},
 		{model.IPv6, "-p 17 -m udp --dport 053 -d 2001:db8::1 -j DROP", "-d 2001:db8::1/128 -p udp -m udp --dport 53 -j DROP"},
+		{model.IPv4, "-j NFLOG --nflog-group 7 --nflog-prefix a", "-j NFLOG --nflog-prefix a --nflog-group 7"},
+		{model.IPv4, "-j NFLOG --nflog-prefix \"a\" --nflog-group 0", "-j NFLOG --nflog-prefix a"},
+		{model.IPv4, "-p 6 ! -i lo -m tcp --dport 22:22 -j DROP", "! -i lo -p tcp -m tcp --dport 22 -j DROP"},
+		{model.IPv4, "-m connmark --mark 0x7 -m mark --mark 0x8 -j DROP", "-m mark --mark 0x8/0xffffffff -m connmark --mark 0x7/0xffffffff -j DROP"},
 		{model.IPv4, `-m comment --comment "two \"words\"" -j DROP`, "-j DROP"},
 	} {
 		r, _, err := netfilter.ParseRule(c.f, c.text)
@@ -127,8 +154,20 @@ func TestParseOtherSpellings(t *testing.T) {
 
 // TestParseRefuses: what a Rule cannot say must never be passed over.
 func TestParseRefuses(t *testing.T) {
+	limited := netfilter.Rule{Limit: 5, Do: netfilter.Do(netfilter.Drop)}.Render(model.IPv4)
 	for _, text := range []string{
-		"", "-m set", "-j", "-s 192.0.2.1/32 -j DROP", "-i eth0 -j DROP", "! -p tcp -j DROP", "-p tcp -m tcp --dport 22 -j DROP",
+		"", "-m set", "-j", "-s 192.0.2.1/32 -j DROP", "-i eth0 -j DROP", "! -p tcp -j DROP",
+		"-p tcp -m tcp --dport 0 -j DROP", "-p tcp -m tcp --dport 0:65535 -j DROP", "-p tcp -m tcp --dport 23:22 -j DROP", "-p tcp -m tcp --dport 22: -j DROP",
+		"-p tcp -m tcp --dport :22 -j DROP", "-p tcp -m tcp --dport 22:23:24 -j DROP", "-p tcp -m tcp --dport 1:65536 -j DROP", "-p tcp -m udp --dport 22 -j DROP",
+		"! -i eth+ -j DROP", "! -i  -j DROP", "! -i lo ! -i eth0 -j DROP", "! -o lo -j DROP",
+		"--mark 0x1 -j DROP", "-m conntrack --mark 0x1 -j DROP", "-m connmark --mark 0x1/0x0 -j DROP", "-m connmark --mark 0x1 -m connmark --mark 0x2 -j DROP",
+		"-g SLUICE-X -j DROP", "-g SLUICE-X --now", "-g", "! -g SLUICE-X", "-g SLUICE-X -g SLUICE-Y",
+		"-j NFLOG --nflog-prefix a --nflog-size 128", "-j NFLOG --nflog-group 65536", "-j NFLOG --nflog-group", "-j NFLOG --nflog-group 1 --nflog-group 2",
+		"-j NFLOG --nflog-prefix \"a b\"", "-j NFLOG --nflog-prefix 0123456789012345678901234567890123456789012345678901234567890123", "-j NFLOG ! --nflog-group 1",
+		"-m limit --limit 5/sec -j DROP", strings.Replace(limited, "5/sec", "6/sec", 1), strings.Replace(limited, "burst 5", "burst 6", 1), strings.Replace(limited, "sec", "min", 1),
+		strings.Replace(limited, "srcip,", "", 1), strings.Replace(limited, "sluice-", "others-", 1), strings.Replace(limited, "-j DROP", "-j ACCEPT", 1),
+		strings.Replace(limited, " --hashlimit-name", " --hashlimit-htable-max 7 --hashlimit-name", 1), strings.Replace(limited, "--hashlimit-burst 5", "", 1),
+		netfilter.Rule{Limit: netfilter.MaxLimit + 1, Do: netfilter.Do(netfilter.Drop)}.Render(model.IPv4), limited + " --hashlimit-upto 5/sec",
 		"-p ipv6-icmp -j DROP", "-p icmp -m icmp --icmp-type 3 -j DROP", "-m icmp --icmp-type 8 -j DROP", "-p all -j DROP",
 		"-m set --match-set SLUICE-A dst,both -j DROP", "-m set --match-set SLUICE-A dst,dst,dst,dst -j DROP",
 		"-m set --match-set SLUICE-6-A dst -j DROP", "-m set --match-set SLUICE-A -j DROP",
@@ -137,7 +176,7 @@ func TestParseRefuses(t *testing.T) {
 		"-m mark --mark 0x1/0x0 -j DROP", "-m mark --mark one -j DROP", "-m mark --mark 0x1 -m mark --mark 0x2 -j DROP",
 		"-m conntrack --ctstate NEW,SOON -j DROP", "-m conntrack ! --ctstate NEW -j DROP", "-m conntrack --ctstate NEW --ctdir ORIGINAL -j DROP",
 		"-j MARK --set-mark 0x1", "-j MARK", "-j MASQUERADE --to-ports 1024", "-j MASQUERADE --random-fully --random",
-		"-j REJECT --reject-with icmp-host-prohibited", "-j DROP --now", "-g SLUICE-X", "-j LOG --log-prefix x", `-m comment --comment "open -j DROP`,
+		"-j REJECT --reject-with icmp-host-prohibited", "-j DROP --now", "-j LOG --log-prefix x", `-m comment --comment "open -j DROP`,
 		"-d 192.0.2.1/32 -j DROP", "-d 192.0.2.1/32 -p tcp -j DROP", "-d 192.0.2.1/32 -p tcp -m tcp -j DROP", "-p tcp -m tcp -j DROP",
 		"-d 192.0.2.0/24 -p tcp -m tcp --dport 22 -j DROP", "-d 192.0.2.1/32 -p tcp -m tcp --dport 22:23 -j DROP",
 		"-d 192.0.2.1/32 -p tcp -m tcp --dport 65536 -j DROP", "-d 192.0.2.1/32 -p tcp -m tcp --dport ssh -j DROP",

@@ -38,6 +38,8 @@ func testTarget(t *testing.T, fresh func(*testing.T) subject) {
 		"set goes with rest": testEverythingGoes,
 		"mappings":           testMappings,
 		"first writes":       testFirstWrites,
+		"chains lead on":     testGraph,
+		"rule drift":         testRuleDrift,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newRig(fresh(t))) })
 	}

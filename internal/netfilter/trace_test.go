@@ -20,21 +20,24 @@ type journey struct {
 	fate   netfiltertest.Fate
 	at     netip.AddrPort // where it arrives
 	rule   string         // what stopped it begins so
+	from   string         // only from "node" or "outside"; "": from both
 }
 
 // destinations are what the rules of a family are about.
 type destinations struct {
 	family                                   model.Family
 	short, shortElse, hidden, ranged, halves netip.AddrPort
+	open, shut, beyond                       netip.AddrPort // ports 5000 to 5002, of which 5001 is shut, and 5003
 }
 
 func destinationsOf(f model.Family) destinations {
 	at := func(n int, port uint16) netip.AddrPort { return netip.AddrPortFrom(addr(f, n), port) }
-	return destinations{family: f, short: at(10, 80), shortElse: at(10, 81), hidden: at(11, 4000), ranged: at(12, 80), halves: at(13, 80)}
+	return destinations{family: f, short: at(10, 80), shortElse: at(10, 81), hidden: at(11, 4000), ranged: at(12, 80), halves: at(13, 80),
+		open: at(14, 5000), shut: at(14, 5001), beyond: at(14, 5003)}
 }
 
 func (d destinations) all() []netip.AddrPort {
-	return []netip.AddrPort{d.short, d.shortElse, d.hidden, d.ranged, d.halves}
+	return []netip.AddrPort{d.short, d.shortElse, d.hidden, d.ranged, d.halves, d.open, d.shut, d.beyond}
 }
 
 // Where packets come from: nets of four addresses.
@@ -51,14 +54,18 @@ const (
 
 func (d destinations) journeys() []journey {
 	return []journey{
-		{"rewritten", member, d.short, netfiltertest.ToProcess, d.hidden, ""},
-		{"rewritten, but not from there", stranger, d.short, netfiltertest.Dropped, netip.AddrPort{}, "mangle SLUICE-FIREWALL: "},
-		{"rewritten, but not from that one", exception, d.short, netfiltertest.Dropped, netip.AddrPort{}, "mangle SLUICE-FIREWALL: "},
-		{"that one, to the port beside", exception, d.shortElse, netfiltertest.ToProcess, d.shortElse, ""},
-		{"the port beside", stranger, d.shortElse, netfiltertest.ToProcess, d.shortElse, ""},
-		{"what only rewriting leads to", member, d.hidden, netfiltertest.Rejected, netip.AddrPort{}, "filter SLUICE-INPUT: "},
-		{"ranges of another port", member, d.ranged, netfiltertest.Dropped, netip.AddrPort{}, "mangle SLUICE-FIREWALL: "},
-		{"everyone, by halves", stranger, d.halves, netfiltertest.ToProcess, d.halves, ""},
+		{"rewritten", member, d.short, netfiltertest.ToProcess, d.hidden, "", ""},
+		{"rewritten, but not from there", stranger, d.short, netfiltertest.Dropped, netip.AddrPort{}, "mangle SLUICE-FIREWALL: ", ""},
+		{"rewritten, but not from that one", exception, d.short, netfiltertest.Dropped, netip.AddrPort{}, "mangle SLUICE-FIREWALL: ", ""},
+		{"that one, to the port beside", exception, d.shortElse, netfiltertest.ToProcess, d.shortElse, "", ""},
+		{"the port beside", stranger, d.shortElse, netfiltertest.ToProcess, d.shortElse, "", ""},
+		{"what only rewriting leads to", member, d.hidden, netfiltertest.Rejected, netip.AddrPort{}, "filter SLUICE-INPUT: ", ""},
+		{"ranges of another port", member, d.ranged, netfiltertest.Dropped, netip.AddrPort{}, "mangle SLUICE-FIREWALL: ", ""},
+		{"everyone, by halves", stranger, d.halves, netfiltertest.ToProcess, d.halves, "", ""},
+		{"goes on behind the jump", member, d.open, netfiltertest.ToProcess, d.open, "", "outside"},
+		{"gone to for good", member, d.shut, netfiltertest.Rejected, netip.AddrPort{}, "filter SLUICE-AWAY: ", "outside"},
+		{"what came in by lo stays", member, d.open, netfiltertest.Dropped, netip.AddrPort{}, "filter SLUICE-PORTS: ", "node"},
+		{"a port that is not in the range", member, d.beyond, netfiltertest.ToProcess, d.beyond, "", ""},
 	}
 }
 
@@ -88,7 +95,16 @@ func (d destinations) state() state {
 	chain(netfilter.Filter, "SLUICE-INPUT", netfilter.Chain{
 		{Sets: [2]netfilter.InSet{in("SLUICE-HIDDEN")}, State: netfilter.StateDNAT, Do: netfilter.Do(netfilter.Return)},
 		{Sets: [2]netfilter.InSet{in("SLUICE-HIDDEN")}, Do: netfilter.Do(netfilter.Reject)},
+		{Protocol: model.UDP, Ports: netfilter.PortRange{First: d.open.Port(), Last: d.beyond.Port() - 1}, Do: netfilter.To("SLUICE-PORTS")},
 	}, netfilter.Input)
+	chain(netfilter.Filter, "SLUICE-PORTS", netfilter.Chain{
+		{NotFrom: "lo", Do: netfilter.GoTo("SLUICE-AWAY")},
+		{Do: netfilter.Do(netfilter.Drop)},
+	})
+	chain(netfilter.Filter, "SLUICE-AWAY", netfilter.Chain{
+		{Limit: 1, Do: netfilter.LogTo(100, "sluice-away")},
+		{Protocol: model.UDP, Ports: netfilter.PortRange{First: d.shut.Port(), Last: d.shut.Port()}, Do: netfilter.Do(netfilter.Reject)},
+	})
 
 	put := func(set string, e netfilter.Entry, exception bool) {
 		s[netfilter.MemberKey(f, set, e)] = netfilter.Spec{NoMatch: exception}
@@ -135,6 +151,9 @@ func TestJourneysOnFake(t *testing.T) {
 		k := fakeWith(t, d.state())
 		for from, base := range map[string]int{"node": fromNode, "outside": fromOutside} {
 			for _, j := range d.journeys() {
+				if j.from != "" && j.from != from {
+					continue
+				}
 				t.Run(fmt.Sprintf("%s %s from %s", f, j.what, from), func(t *testing.T) {
 					got := k.Trace(d.host(), netfiltertest.Packet{
 						Src: netip.AddrPortFrom(addr(f, base+j.client), 40000), Dst: j.to, Protocol: model.UDP, FromNode: from == "node"})

@@ -29,6 +29,17 @@ const pollSlice = 100 * time.Millisecond
 // messages takes about 100 KiB of it.
 const receiveBuffer = 1 << 20
 
+// Open opens the wire alone, in the calling thread's network namespace, and
+// tells its port id: for who reads what the kernel says unasked. A Conn may be
+// made over it first, to ask for that.
+func Open(family int) (sock Socket, port uint32, err error) {
+	s, port, _, err := openSocket(family)
+	if err != nil {
+		return nil, 0, err
+	}
+	return s, port, nil
+}
+
 // kernelSocket is the real wire.
 type kernelSocket struct{ fd int }
 

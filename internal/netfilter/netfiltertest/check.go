@@ -3,37 +3,115 @@ package netfiltertest
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/netfilter"
 )
 
-// wellFormed is what a program looks at in a rule before it asks the kernel.
-func wellFormed(f model.Family, text string) error {
-	has := func(option string) bool { return len(wordsAfter(text, option)) > 0 }
+// wellFormed is what a program looks at in a rule of a chain before it asks the
+// kernel.
+func wellFormed(f model.Family, chain, text string) error {
 	for _, arg := range slices.Concat(wordsAfter(text, "-d"), wordsAfter(text, "-s")) {
 		address, _, _ := strings.Cut(arg, "/")
 		if a, err := netip.ParseAddr(address); err != nil || model.FamilyOf(a) != f {
 			return refusal{2, "host/network " + arg + " not found"}
 		}
 	}
+	for _, check := range []func(string) error{checkTransport, checkModules, checkLimit, checkLog} {
+		if err := check(text); err != nil {
+			return err
+		}
+	}
+	if err := checkInterface(chain, text); err != nil {
+		return err
+	}
+	if !slices.Contains(wordsAfter(text, "-j"), "DNAT") {
+		return nil
+	}
+	if !has(text, "--to-destination") {
+		return refusal{2, "DNAT: option --to-destination must be specified"}
+	}
+	return checkDestination(f, transport(text), wordsAfter(text, "--to-destination")[0])
+}
+
+func has(text, option string) bool { return len(wordsAfter(text, option)) > 0 }
+
+func checkTransport(text string) error {
 	protocol := transport(text)
 	for _, module := range wordsAfter(text, "-m") {
 		if slices.Contains(transports(), module) && module != protocol {
 			return refusal{2, module + " match requires -p " + module}
 		}
 	}
-	if (has("--dport") || has("--sport")) && protocol == "" {
+	if (has(text, "--dport") || has(text, "--sport")) && protocol == "" {
 		return refusal{2, "unknown option --dport"}
 	}
-	if !slices.Contains(wordsAfter(text, "-j"), "DNAT") {
+	for _, arg := range wordsAfter(text, "--dport") {
+		first, last, ranged := strings.Cut(arg, ":")
+		a, err := strconv.ParseUint(first, 10, 16)
+		b, err2 := strconv.ParseUint(last, 10, 16)
+		if err != nil || ranged && (err2 != nil || a > b) {
+			return refusal{2, "invalid port/service or portrange " + arg}
+		}
+	}
+	return nil
+}
+
+// checkModules looks for the modules that options are of.
+func checkModules(text string) error {
+	for option, modules := range map[string][]string{
+		"--mark": {"mark", "connmark"}, "--ctstate": {"conntrack"}, "--match-set": {"set"}, "--comment": {"comment"},
+		"--hashlimit-upto": {"hashlimit"}, "--hashlimit-name": {"hashlimit"}, "--hashlimit-burst": {"hashlimit"}, "--hashlimit-mode": {"hashlimit"},
+	} {
+		loaded := slices.ContainsFunc(wordsAfter(text, "-m"), func(m string) bool { return slices.Contains(modules, m) })
+		if has(text, option) && !loaded {
+			return refusal{2, "unknown option " + option}
+		}
+	}
+	for _, option := range []string{"--nflog-group", "--nflog-prefix"} {
+		if has(text, option) && !slices.Contains(wordsAfter(text, "-j"), "NFLOG") {
+			return refusal{2, "unknown option " + option}
+		}
+	}
+	return nil
+}
+
+func checkLimit(text string) error {
+	if !slices.Contains(wordsAfter(text, "-m"), "hashlimit") {
 		return nil
 	}
-	if !has("--to-destination") {
-		return refusal{2, "DNAT: option --to-destination must be specified"}
+	for _, option := range []string{"--hashlimit-upto", "--hashlimit-name"} {
+		if !has(text, option) {
+			return refusal{2, "hashlimit: option " + option + " must be specified"}
+		}
 	}
-	return checkDestination(f, protocol, wordsAfter(text, "--to-destination")[0])
+	return nil
+}
+
+func checkLog(text string) error {
+	for _, group := range wordsAfter(text, "--nflog-group") {
+		if _, err := strconv.ParseUint(group, 10, 16); err != nil {
+			return refusal{2, "NFLOG: bad value for option --nflog-group"}
+		}
+	}
+	return nil
+}
+
+// maxInterface is how long the name of an interface may be.
+const maxInterface = 15
+
+func checkInterface(chain, text string) error {
+	for _, name := range wordsAfter(text, "-i") {
+		switch {
+		case chain == "OUTPUT" || chain == "POSTROUTING":
+			return refusal{2, "Can't use -i with " + chain}
+		case len(name) > maxInterface:
+			return refusal{2, "interface name " + name + " must be shorter than IFNAMSIZ"}
+		}
+	}
+	return nil
 }
 
 func transports() []string { return []string{"tcp", "udp", "sctp"} }
@@ -82,6 +160,11 @@ func (k *Kernel) check(name string, t table) error {
 			for _, to := range r.targets() {
 				if err := t.checkTarget(name, to, reached[chain]); err != nil {
 					return err
+				}
+			}
+			for _, to := range wordsAfter(r.text, "-g") {
+				if _, extension := extensionOf(to); extension {
+					return refusal{2, "goto " + to + " is not a chain"}
 				}
 			}
 			if slices.Contains(wordsAfter(r.text, "--reject-with"), "tcp-reset") && transport(r.text) != "tcp" {
@@ -152,7 +235,7 @@ type extension struct {
 
 func extensionOf(name string) (extension, bool) {
 	switch name {
-	case "ACCEPT", "DROP", "RETURN", "MARK":
+	case "ACCEPT", "DROP", "RETURN", "MARK", "NFLOG":
 		return extension{}, true
 	case "REJECT":
 		return extension{table: "filter"}, true

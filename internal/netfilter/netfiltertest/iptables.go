@@ -87,6 +87,9 @@ func (r rule) targets() []string {
 }
 
 func wordsAfter(text, option string) []string {
+	if !strings.Contains(text, option) {
+		return nil
+	}
 	var out []string
 	words := strings.Fields(text)
 	for i, w := range words[:max(len(words)-1, 0)] {
@@ -221,7 +224,7 @@ func (t table) line(f model.Family, line string) error {
 	}
 	command, rest, _ := strings.Cut(line, " ")
 	name, text, _ := strings.Cut(rest, " ")
-	if err := wellFormed(f, text); err != nil {
+	if err := wellFormed(f, name, text); err != nil {
 		return err
 	}
 	c := t[name]
@@ -314,9 +317,11 @@ func newRule(f model.Family, text string) rule {
 	}
 	words := strings.Fields(parsed.Render(f))
 	if comment != "" {
-		at := 0 // behind the address and the protocol, before all modules
-		for words[at] == "-d" || words[at] == "-p" {
-			at += 2
+		at := 0 // behind addresses, interface and protocol, before all modules
+		for ; slices.Contains([]string{"-d", "!", "-i", "-p"}, words[at]); at++ {
+			if words[at] != "!" {
+				at++
+			}
 		}
 		words = slices.Insert(words, at, "-m", "comment", "--comment", comment)
 	}

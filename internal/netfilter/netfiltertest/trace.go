@@ -22,7 +22,12 @@ type Packet struct {
 	Echo     bool            // ICMP, ICMPv6: an echo request
 	State    netfilter.State // zero: the first of a connection
 	Mark     uint32
+	ConnMark uint32 // of its connection; in the states invalid and untracked it has none
+	// In is the interface it comes in by; "": one that no rule names. What the
+	// node sends to itself comes in by lo, whatever stands here.
+	In       string
 	FromNode bool // sent by a process of the node itself
+	Excess   bool // over every rule's Limit
 	// Translated is where conntrack sends a packet that is not its connection's
 	// first, because a rule did so with the first; invalid: nowhere else.
 	Translated netip.AddrPort
@@ -61,6 +66,7 @@ type Outcome struct {
 	Verdict netfilter.Verdict
 	Rule    string
 	Path    []string // hooks that hold rules and rules that it met, in order
+	Logged  []netfilter.Verdict
 }
 
 // Trace follows a packet through the rules, as the kernel takes it. A hook's
@@ -74,7 +80,7 @@ func (k *Kernel) Trace(h Host, p Packet) Outcome {
 		p.State = netfilter.StateNew
 	}
 	t := &tracer{kernel: k, host: h, packet: p, family: model.FamilyOf(p.Dst.Addr())}
-	t.out.Fate = t.run()
+	t.out.Fate = t.follow()
 	t.out.Dst, t.out.Mark = t.packet.Dst, t.packet.Mark
 	return t.out
 }
@@ -84,11 +90,12 @@ type tracer struct {
 	host   Host
 	packet Packet
 	family model.Family
-	last   string // the rule whose verdict ended the last chain
+	hook   netfilter.Hook // that it is in
+	last   string         // the rule whose verdict ended the last chain
 	out    Outcome
 }
 
-func (t *tracer) run() Fate {
+func (t *tracer) follow() Fate {
 	if t.packet.FromNode {
 		return t.fromNode()
 	}
@@ -112,6 +119,7 @@ func (t *tracer) fromNode() Fate {
 		return fate
 	}
 	// It comes back over lo. Its connection has been through the nat table.
+	t.packet.In = "lo"
 	if fate := t.pass(netfilter.Prerouting, "mangle"); fate != "" {
 		return fate
 	}
@@ -172,7 +180,7 @@ func (t *tracer) pass(h netfilter.Hook, tables ...string) Fate {
 			t.translated(h)
 			continue
 		}
-		if fate := t.hook(table, h); fate != "" {
+		if fate := t.run(table, h); fate != "" {
 			return fate
 		}
 	}
@@ -195,8 +203,9 @@ func (t *tracer) translate(to netip.AddrPort) {
 	t.packet.State |= netfilter.StateDNAT
 }
 
-// hook runs a builtin chain; "" lets the packet go on.
-func (t *tracer) hook(table string, h netfilter.Hook) Fate {
+// run runs a builtin chain; "" lets the packet go on.
+func (t *tracer) run(table string, h netfilter.Hook) Fate {
+	t.hook = h
 	c := t.kernel.rules[t.family][table][h.String()]
 	if len(c.rules) > 0 {
 		t.out.Path = append(t.out.Path, table+" "+h.String())
@@ -238,6 +247,11 @@ func (t *tracer) chain(table, name string) netfilter.Verdict {
 		case netfilter.SetMark:
 			t.packet.Mark = t.packet.Mark&^v.Mask ^ v.Mark
 			continue
+		case netfilter.Log:
+			t.out.Logged = append(t.out.Logged, v)
+			continue
+		case netfilter.Goto:
+			return t.chain(table, v.Chain) // nobody comes back here
 		case netfilter.Jump:
 			v = t.chain(table, v.Chain)
 		default:
@@ -251,17 +265,42 @@ func (t *tracer) chain(table, name string) netfilter.Verdict {
 }
 
 func (t *tracer) matches(r netfilter.Rule) bool {
+	return t.matchesHeaders(r) && t.matchesMarks(r) && t.matchesSets(r) && (r.Limit == 0 || !t.packet.Excess)
+}
+
+func (t *tracer) matchesHeaders(r netfilter.Rule) bool {
 	p := t.packet
 	icmp := p.Protocol == ICMP || p.Protocol == ICMPv6
 	switch {
 	case r.Protocol != 0 && r.Protocol != p.Protocol,
 		r.To.IsValid() && r.To != p.Dst,
+		r.Ports != (netfilter.PortRange{}) && (p.Dst.Port() < r.Ports.First || p.Dst.Port() > r.Ports.Last),
 		r.ICMP == netfilter.AnyICMP && !icmp,
 		r.ICMP == netfilter.EchoRequest && (!icmp || !p.Echo),
-		r.State != 0 && r.State&p.State == 0,
-		r.Mark.Mask != 0 && (p.Mark&r.Mark.Mask == r.Mark.Value) == r.Mark.Not:
+		r.NotFrom != "" && r.NotFrom == t.in():
 		return false
 	}
+	return true
+}
+
+// in is the interface that the packet came in by, as far as the hook knows it.
+func (t *tracer) in() string {
+	if t.hook == netfilter.Output || t.hook == netfilter.Postrouting {
+		return ""
+	}
+	return t.packet.In
+}
+
+func (t *tracer) matchesMarks(r netfilter.Rule) bool {
+	p := t.packet
+	has := func(m netfilter.HasMark, mark uint32) bool { return (mark&m.Mask == m.Value) != m.Not }
+	connected := p.State&(netfilter.StateInvalid|netfilter.StateUntracked) == 0
+	return (r.State == 0 || r.State&p.State != 0) &&
+		(r.Mark.Mask == 0 || has(r.Mark, p.Mark)) &&
+		(r.ConnMark.Mask == 0 || connected && has(r.ConnMark, p.ConnMark))
+}
+
+func (t *tracer) matchesSets(r netfilter.Rule) bool {
 	for _, m := range r.Sets {
 		if m.Set != "" && t.inSet(m) == m.Not {
 			return false
