@@ -33,3 +33,7 @@ func Frontends(ctx context.Context, sets netfilter.Sets) (map[model.FrontendKey]
 	}
 	return out, nil
 }
+
+// Sets are the names of our sets that others look into: those of all frontends,
+// of the addresses on our device, and of endpoints that reach themselves.
+func Sets() (frontends []string, vips, hairpin string) { return naming(), setVIPs, setHairpin }
