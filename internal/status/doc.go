@@ -2,6 +2,7 @@
 // readiness, and text tables for people.
 //
 //	:10249 (loopback)  /metrics  /proxyMode  /healthz  /state  /connections  /bgp/peers  /bgp/routes
+//	                   /policy/explain  /policy/denied
 //	:10256             /healthz  /livez      /readyz
 //
 // # Health
@@ -10,11 +11,14 @@
 // kernel, and for how long), never from a loop having gone round, and never from
 // a table that others can block (Health.Tables).
 //
-//	           tables   node     for
-//	/healthz   judged   judged   load balancers: 503 takes this node out (KEP-3836)
-//	/livez     judged   -        who would restart the agent, which makes no node eligible
-//	/readyz    as wanted now     who waits for a start or a change
-//	10249's    -        -        who asks whether the process answers: "ok"
+//	           tables   problems  node     for
+//	/healthz   judged   judged    judged   load balancers: 503 takes this node out (KEP-3836)
+//	/livez     judged   -         -        who would restart the agent, which makes no node eligible
+//	/readyz    as wanted now      -        who waits for a start or a change
+//	10249's    -        -         -        who asks whether the process answers: "ok"
+//
+// Problems are what no table knows of: that pods sit on a bridge whose packets the
+// kernel does not show to rules, so that no NetworkPolicy holds between them.
 //
 // No session with a router counts, nor the table of sessions and routes: a
 // router that is down, or a peer that is configured wrongly, must not take away
@@ -96,6 +100,25 @@
 //	                                          and is there for any of its addresses
 //	sluice_bgp_route_advertised_hidden        routes for which that is not shown; see below
 //
+// NetworkPolicy, where it is enforced:
+//
+//	sluice_policy_policies                    that isolate a pod of this node
+//	sluice_policy_pods                        of this node, that policies can select
+//	sluice_policy_isolated_pods{direction}    of these, ingress or egress
+//	sluice_policy_classes, sluice_policy_sets chains that isolated pods are under, and sets these look into
+//	sluice_policy_enforcement_seconds         a histogram: from a change of what policies want of the rules to
+//	                                          the kernel holding it
+//	sluice_policy_denied_packets_total{side}  that the kernel told of, by whose policies denied: egress,
+//	                                          ingress, revoked, or unknown. It tells of a few of each flow
+//	sluice_policy_denied_packets_by_policy_total{side,policy}
+//	                                          the same, once for each policy that isolates the pod; of 1000
+//	                                          at most, and what the rest denied is in
+//	sluice_policy_denied_packets_by_other_policies_total
+//	sluice_policy_revoked_connections_total   that were stopped since policies do not allow them any more
+//
+// A pod that comes or goes runs no program: sluice_execs_total{table="netfilter"}
+// counts iptables.
+//
 // A series for each load-balancer address, peer and node is much where there
 // are many: with more than 5000 on a node none of them is shown, and
 // sluice_bgp_route_advertised_hidden, 0 otherwise, is their number. `sluice bgp
@@ -104,6 +127,15 @@
 // Connections per Service are not a metric (a series for each Service of each
 // node, and a read of the whole table for each scrape): /connections counts them
 // when asked.
+//
+// # What policy denies
+//
+// /policy/explain answers whether one may connect to another and why: POST takes
+// an array of policy.Query and returns one of policy.Explanation, GET asks one by
+// its parameters from, to, protocol and port. /policy/denied has the last denials as
+// lines of JSON (Denied), and with follow=1 goes on with new ones; see DeniedQuery
+// for its other parameters. Without policy both are 404 and say so. `sluice
+// policy` shows them to people.
 //
 // # What is wrong with sessions
 //

@@ -32,6 +32,11 @@ type Health struct {
 	// table yet: they go from table to table, and between two of them no table
 	// has anything to do. For /readyz alone. Nil: there are none.
 	Rising func() int
+	// Problems are why the node does not do what it is there for, though its
+	// tables hold all that is wanted: one line each. They keep it from being
+	// ready and have load balancers leave it, and make nobody restart the
+	// agent, who would find the same. They must not block. Nil: there are none.
+	Problems func() []string
 	// Meter counts the answers; nil: nobody does.
 	Meter *Meter
 }
@@ -44,8 +49,9 @@ type Report struct {
 	// NodeEligible says whether load balancers may use the node; only in
 	// /healthz.
 	NodeEligible *bool `json:"nodeEligible,omitempty"`
-	// Healthy speaks of the tables alone, as kube-proxy's does: a healthy
-	// node may be ineligible.
+	// Healthy speaks of the tables, and in /healthz of the node's problems,
+	// but not of its eligibility, as kube-proxy's: a healthy node may be
+	// ineligible.
 	Healthy bool                   `json:"healthy"`
 	Status  map[string]TableReport `json:"status"` // by table, where kube-proxy's is by family
 	Reasons []string               `json:"reasons,omitempty"`
@@ -85,8 +91,16 @@ func (r *Report) fail(reason string) {
 }
 
 // Healthy reports whether the tables are as wanted, or have not been otherwise
-// for long. The node's eligibility is no part of it.
-func (h Health) Healthy(now time.Time) bool { return h.Check(now).Healthy }
+// for long, and the node has no problems. The node's eligibility is no part of
+// it.
+func (h Health) Healthy(now time.Time) bool { return len(h.problems()) == 0 && h.Check(now).Healthy }
+
+func (h Health) problems() []string {
+	if h.Problems == nil {
+		return nil
+	}
+	return h.Problems()
+}
 
 // judged are the loops that count, and names that no loop has.
 func (h Health) judged() (loops []reconcile.Status, missing []string) {
@@ -156,6 +170,9 @@ func Ready(loops []reconcile.Status) (ready bool, reason string) {
 // serveHealth is for load balancers: tables and node.
 func (h Health) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	report := h.Check(time.Now())
+	for _, problem := range h.problems() {
+		report.fail(problem)
+	}
 	why := ""
 	if h.Node != nil {
 		why = h.Node()
@@ -201,6 +218,9 @@ func (h Health) serveReady(w http.ResponseWriter, _ *http.Request) {
 	}
 	if n := h.rising(); ready && n > 0 {
 		ready, reason = false, fmt.Sprintf("%d Services on their way", n)
+	}
+	if list := h.problems(); ready && len(list) > 0 {
+		ready, reason = false, list[0]
 	}
 	if !ready {
 		http.Error(w, reason, http.StatusServiceUnavailable)

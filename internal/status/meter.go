@@ -23,6 +23,7 @@ import (
 //	                      Queued      what it wants of the tables has changed
 //	                      Synced      the tables hold what it wants
 //	                      Programmed  how long ago the endpoints changed that they hold now
+//	                      Enforced    how long a change of what policies want took
 //	by the loops          Applied, Failed
 //	by conntrack          Swept
 //
@@ -35,6 +36,7 @@ type Meter struct {
 	apply            *prometheus.HistogramVec // by table
 	failed           *prometheus.CounterVec   // by table and errno
 	probes           map[string]*prometheus.CounterVec
+	enforced         prometheus.Histogram // shown where policy is enforced
 	conntrack        prometheus.Histogram
 	conntrackDeleted prometheus.Counter
 	descs            changeDescs
@@ -90,6 +92,11 @@ func NewMeter(families []model.Family) *Meter {
 			"healthz": counter("kubeproxy_proxy_healthz_total", "Answers of /healthz by HTTP status.", "code"),
 			"livez":   counter("kubeproxy_proxy_livez_total", "Answers of /livez by HTTP status.", "code"),
 		},
+		enforced: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "sluice_policy_enforcement_seconds",
+			Help:    "From a change of what policies want of the rules to the kernel holding it.",
+			Buckets: seconds,
+		}),
 		conntrack: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "kubeproxy_conntrack_reconciler_sync_duration_seconds",
 			Help:    "Duration of one search for stale UDP connection entries.",

@@ -38,15 +38,17 @@ type Metrics struct {
 	// SysctlDrift counts the kernel's switches that others changed: they are a
 	// table of their own in the drift metric.
 	SysctlDrift func() uint64
-	BGP         *BGP // nil: no BGP is spoken
+	BGP         *BGP    // nil: no BGP is spoken
+	Policy      *Policy // nil: NetworkPolicy is not enforced
 	Meter       *Meter
 	Health      Health // what the tables are judged by, beside Meter
 	Version     string
 }
 
 // MetricsHandler serves /metrics, /proxyMode, /state, /healthz and, where they
-// can be counted, /connections, and where BGP is spoken, /bgp/peers and
-// /bgp/routes.
+// can be counted, /connections, where BGP is spoken, /bgp/peers and
+// /bgp/routes, and where NetworkPolicy is enforced, /policy/explain and
+// /policy/denied.
 func MetricsHandler(m Metrics) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -60,6 +62,9 @@ func MetricsHandler(m Metrics) http.Handler {
 	if m.BGP != nil {
 		registry.MustRegister(newBGPCollector(m.BGP))
 	}
+	if m.Policy != nil {
+		registry.MustRegister(newPolicyCollector(m.Policy, m.Meter))
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /proxyMode", text("ipvs"))
@@ -69,6 +74,7 @@ func MetricsHandler(m Metrics) http.Handler {
 		mux.HandleFunc("GET /connections", serveConnections(m.Connections))
 	}
 	m.BGP.serve(mux, m.Loops)
+	m.Policy.serve(mux)
 	return mux
 }
 

@@ -1,6 +1,6 @@
-// Package sysctl sets the kernel switches that IPVS needs and verifies each by
-// reading it back: in a container /proc/sys may be read-only, and a write can
-// be refused or silently bent.
+// Package sysctl sets the kernel switches that IPVS and NetworkPolicy need and
+// verifies each by reading it back: in a container /proc/sys may be read-only,
+// and a write can be refused or silently bent.
 package sysctl
 
 import (
@@ -19,6 +19,11 @@ type Setting struct {
 	Why   string // what goes wrong without it
 	// VerifyOnly: another owns the switch; it is read and never written.
 	VerifyOnly bool
+	// Module is the kernel module that has the switch; "": IPVS's, or none. It
+	// is not loaded here.
+	Module string
+	// Vital: a node without it does not do what it is there for.
+	Vital bool
 }
 
 // Wanted are the settings of a node, after section "Sysctls" of kube-proxy's
@@ -47,26 +52,33 @@ func Wanted(ipv6 bool) []Setting {
 	return settings
 }
 
-// Apply brings the settings about below root ("/proc/sys"). It returns how many
-// it had to write, and one error for each that is not as wanted afterwards,
-// naming it. A setting that already has its value is not written.
-func Apply(root string, settings []Setting) (written int, errs []error) {
-	for _, s := range settings {
+// Outcome is what became of a setting.
+type Outcome struct {
+	Wrote bool  // it had not had its value
+	Err   error // names it; nil: it has its value now
+}
+
+// Apply brings the settings about below root ("/proc/sys"), and returns what
+// became of each. A setting that already has its value is not written.
+func Apply(root string, settings []Setting) []Outcome {
+	outcomes := make([]Outcome, len(settings))
+	for i, s := range settings {
 		wrote, err := apply(root, s)
-		if wrote {
-			written++
-		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("sysctl %s=%s: %w (%s)", strings.ReplaceAll(s.Path, "/", "."), s.Value, err, s.Why))
+			err = fmt.Errorf("sysctl %s=%s: %w (%s)", strings.ReplaceAll(s.Path, "/", "."), s.Value, err, s.Why)
 		}
+		outcomes[i] = Outcome{wrote, err}
 	}
-	return written, errs
+	return outcomes
 }
 
 func apply(root string, s Setting) (wrote bool, err error) {
 	path := filepath.Join(root, s.Path)
 	was, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if s.Module != "" {
+			return false, fmt.Errorf("this kernel does not have it; load its module: modprobe %s", s.Module)
+		}
 		return false, errors.New("this kernel does not have it; is the module loaded?")
 	}
 	if err != nil || was == s.Value {

@@ -31,20 +31,28 @@ func TestEachFailureIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	written, errs := Apply(root, []Setting{
+	outcomes := Apply(root, []Setting{
 		{Path: "a/right", Value: "1"},
 		{Path: "a/wrong", Value: "1"},
 		{Path: "a/others", Value: "1", VerifyOnly: true, Why: "nothing works"},
 		{Path: "a/missing", Value: "1"},
+		{Path: "a/module", Value: "1", Module: "br_netfilter", Why: "nothing works"},
 	})
 
+	written := 0
 	var got []string
-	for _, e := range errs {
-		got = append(got, e.Error())
+	for _, o := range outcomes {
+		if o.Wrote {
+			written++
+		}
+		if o.Err != nil {
+			got = append(got, o.Err.Error())
+		}
 	}
 	want := []string{
 		"sysctl a.others=1: it is 0 (nothing works)",
 		"sysctl a.missing=1: this kernel does not have it; is the module loaded? ()",
+		"sysctl a.module=1: this kernel does not have it; load its module: modprobe br_netfilter (nothing works)",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("errors\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
