@@ -18,10 +18,11 @@ import (
 	"sluice.dev/sluice/internal/vip"
 	"sluice.dev/sluice/ipvs"
 	"sluice.dev/sluice/nodeport"
+	"sluice.dev/sluice/policy"
 )
 
-// Options are what an Engine is made of. All but Announcer, Patience, Hooks and
-// Log are required.
+// Options are what an Engine is made of. All but Announcer, Planner, Patience,
+// Hooks and Log are required.
 type Options struct {
 	Store    model.StoreOptions
 	Sources  int            // how many sources will say that they are synced
@@ -37,6 +38,9 @@ type Options struct {
 	Targets  Targets
 	// Announcer decides what is told to routers; nil: nothing.
 	Announcer *bgp.Announcer
+	// Planner works out what NetworkPolicies want; nil: nothing, and what a
+	// former run enforced goes.
+	Planner *policy.Planner
 	// Hooks is told what happens; see there.
 	Hooks Hooks
 	Audit time.Duration // between two audits of a table; 0: none
@@ -75,6 +79,8 @@ type Hooks struct {
 	// says, that the tables hold now: the network programming latency of
 	// Kubernetes' service level objectives.
 	Programmed func(Owner, time.Duration)
+	// Enforced is how long a change of what policies want took to come true.
+	Enforced func(time.Duration)
 	// CaughtUp: every Service that facts so far have touched is resolved.
 	CaughtUp func()
 	// Complete: and the sources have told all they know. It is told once.
@@ -92,6 +98,7 @@ func (h *Hooks) fill() {
 	or(&h.Queued, func(Owner) {})
 	or(&h.Synced, func(Owner) {})
 	or(&h.Programmed, func(Owner, time.Duration) {})
+	or(&h.Enforced, func(time.Duration) {})
 	or(&h.CaughtUp, func() {})
 	or(&h.Complete, func() {})
 	or(&h.Applied, func(string, time.Duration) {})
@@ -112,6 +119,7 @@ type Engine struct {
 	tables
 	state  // Run's goroutine's
 	routes routes
+	police police
 }
 
 // tables are where wishes go.
@@ -184,6 +192,7 @@ func New(opts Options) *Engine {
 		e.loops = append(e.loops, e.health.loop)
 	}
 	e.routes = newRoutes(e)
+	e.police = newPolice(opts.Planner)
 	e.ladder = ladder.New(node(), sweeper(), ladder.Rung[Owner](e.rules), e.servers, e.addresses)
 	return e
 }
@@ -245,7 +254,7 @@ func (e *Engine) Run(ctx context.Context) {
 	defer patience.Stop()
 	e.proceed(patience) // without sources nothing is waited for
 	for {
-		alarm, stop := e.routes.alarm()
+		alarm, stop := e.alarm()
 		select {
 		case <-ctx.Done():
 			stop()
@@ -264,6 +273,20 @@ func (e *Engine) Run(ctx context.Context) {
 	}
 }
 
+// alarm is a channel that fires when something is due by itself; stop releases
+// it.
+func (e *Engine) alarm() (<-chan time.Time, func() bool) {
+	next := e.routes.next
+	if again := e.police.again; next.IsZero() || !again.IsZero() && again.Before(next) {
+		next = again
+	}
+	if next.IsZero() {
+		return nil, func() bool { return true }
+	}
+	t := time.NewTimer(time.Until(next))
+	return t.C, t.Stop
+}
+
 // take brings the store and the ladder up to date with the inbox.
 func (e *Engine) take() {
 	events, settled := e.inbox.take()
@@ -276,12 +299,14 @@ func (e *Engine) take() {
 			e.unsynced--
 		default:
 			e.store.Apply(ev)
+			e.police.event(ev)
 		}
 	}
 	for _, s := range settled {
 		e.ladder.Settled(s.rung, s.done)
 		for _, d := range s.done {
 			e.risen(d.Owner)
+			e.enforced(d.Owner)
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package engine
 
-import "sluice.dev/sluice/internal/model"
+import (
+	"sluice.dev/sluice/internal/model"
+	"sluice.dev/sluice/policy"
+)
 
 // Facts are what others read of the engine at any time.
 type Facts struct {
@@ -15,6 +18,8 @@ type Facts struct {
 	Rising int
 	// Problems are what is wrong with what routers are to be told.
 	Problems []model.Problem
+	// Policy is what is enforced, in numbers.
+	Policy policy.Status
 }
 
 // Facts are those of this moment.
@@ -23,5 +28,6 @@ func (e *Engine) Facts() Facts { return *e.facts.Load() }
 func (e *Engine) publish() {
 	e.facts.Store(&Facts{
 		Leaving: e.store.Leaving(), Away: e.store.Away(), Rising: len(e.rising), Problems: e.routes.problems(),
+		Policy: e.police.status(),
 	})
 }

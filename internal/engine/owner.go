@@ -9,17 +9,20 @@ import (
 
 // Owner is who claims something of a table: one family of a Service (the
 // families of a Service are proxied independently, and one that fails does not
-// hold up the other), or the node itself.
+// hold up the other), the node itself, or whoever package policy names.
 type Owner struct {
-	Kind   string // "Service", "Node"
+	Kind   string // "Service", "Node", a kind of policy.Owner
 	Name   model.Name
-	Family model.Family // 0 for the node
+	Family model.Family // of a Service
 }
 
 // String is "Service default/web IPv4".
 func (o Owner) String() string {
-	if o.Family == 0 {
+	switch {
+	case o.Name == (model.Name{}):
 		return o.Kind
+	case o.Family == 0:
+		return o.Kind + " " + o.Name.String()
 	}
 	return o.Kind + " " + o.Name.String() + " " + o.Family.String()
 }

@@ -161,15 +161,6 @@ func (r *routes) due() (next time.Time) {
 	return next
 }
 
-// alarm is a channel that fires when due; stop releases it.
-func (r *routes) alarm() (<-chan time.Time, func() bool) {
-	if r.next.IsZero() {
-		return nil, func() bool { return true }
-	}
-	t := time.NewTimer(time.Until(r.next))
-	return t.C, t.Stop
-}
-
 // syncRoutes is for when all is told: routes that are not decided from then on
 // may go.
 func (e *Engine) syncRoutes() {

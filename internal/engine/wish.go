@@ -14,10 +14,11 @@ import (
 	"sluice.dev/sluice/nodeport"
 )
 
-// resolve works out anew what the touched Services want, as far as the phase
-// lets them, and after them the node.
+// resolve works out anew what the node wants, what policies want, and what the
+// touched Services want as far as the phase lets them.
 func (e *Engine) resolve() {
 	e.wishNode()
+	e.enforce()
 	var now func(model.Name) bool // nil: all
 	switch e.phase {
 	case waiting:

@@ -23,6 +23,7 @@ import (
 	"sluice.dev/sluice/ipvs"
 	"sluice.dev/sluice/ipvs/ipvstest"
 	"sluice.dev/sluice/nodeport"
+	"sluice.dev/sluice/policy"
 )
 
 // world is one node's kernel: the three fakes behind one lock, so that at
@@ -521,6 +522,7 @@ type conditions struct {
 	nodeCIDR bool // pods are where the Node says, not in 10.1.0.0/16
 	hooks    engine.Hooks
 	speaker  bgp.Server // nil: none
+	policy   bool       // NetworkPolicies are enforced
 }
 
 // start runs an engine over the world, wired as cmd/sluice does it.
@@ -563,6 +565,12 @@ func (w *world) start(tb testing.TB, c conditions) *run {
 	if c.speaker != nil {
 		opts.Announcer = bgp.NewAnnouncer(bgp.AnnouncerOptions{NotReadyAfter: 30 * time.Second})
 		opts.Targets.Routes = bgp.NewTarget(c.speaker)
+	}
+	if c.policy {
+		frontends, vips, hairpin := nodeport.Sets()
+		opts.Planner = policy.NewPlanner(policy.Config{
+			Families: c.families, Node: "node1", Frontends: frontends, VIPs: vips, Hairpin: hairpin, Revoked: 1 << 15, LogGroup: 100,
+		})
 	}
 	if c.cleanup {
 		opts.Rules, opts.Store, opts.Patience, opts.Targets.Health = nil, model.StoreOptions{}, 0, nil
@@ -614,7 +622,7 @@ func (r *run) tell(facts ...any) {
 
 func event(fact any) model.Event {
 	switch f := fact.(type) {
-	case model.ServiceKey, model.EndpointSliceKey, model.NodeKey, model.AdvertisementKey:
+	case model.ServiceKey, model.EndpointSliceKey, model.NodeKey, model.AdvertisementKey, model.PodKey, model.NetworkPolicyKey:
 		return model.Event{Source: "test", Delete: f}
 	case model.Event:
 		return f
