@@ -21,6 +21,7 @@ type config struct {
 	source   sourceConfig
 	service  serviceConfig
 	balancer balancerConfig
+	policy   policyConfig
 	serve    serveConfig
 	device   string
 	audit    time.Duration
@@ -74,7 +75,7 @@ type serveConfig struct {
 
 func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.source.kubeconfig, "kubeconfig", "", "kubeconfig of the API server; without it and --manifests, the in-cluster one")
-	f.StringVar(&c.source.manifests, "manifests", "", "directory of YAML (Service, EndpointSlice, Node, AddressPool, BGPPeer ...) to read instead of an API server")
+	f.StringVar(&c.source.manifests, "manifests", "", "directory of YAML (Service, EndpointSlice, Node, NetworkPolicy, AddressPool, BGPPeer ...) to read instead of an API server")
 	f.StringVar(&c.source.nodeName, "hostname-override", "", "this node's name, as its Node object has it (default: the host's name in lower case)")
 	f.StringVar(&c.service.scheduler, "ipvs-scheduler", ipvs.DefaultScheduler, "scheduler of Services that ask for none: "+strings.Join(ipvs.Schedulers(), ", "))
 	f.StringSliceVar(&c.service.clusterCIDR, "cluster-cidr", nil, "pod address ranges, one or more of each family; traffic to a cluster IP from elsewhere is masqueraded")
@@ -88,7 +89,8 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.service.masqueradeAll, "masquerade-all", false, "masquerade everything sent to a cluster IP")
 	f.IntVar(&c.service.masqueradeBit, "iptables-masquerade-bit", 14, "bit of the packet mark that asks for masquerading, 0 to 31")
 	c.balancer.flags(f)
-	f.StringVar(&c.serve.metrics, "metrics-bind-address", "127.0.0.1:10249", "address of /metrics, /proxyMode, /state and /bgp")
+	c.policy.flags(f)
+	f.StringVar(&c.serve.metrics, "metrics-bind-address", "127.0.0.1:10249", "address of /metrics, /proxyMode, /state, /bgp and /policy")
 	f.StringVar(&c.serve.health, "healthz-bind-address", "0.0.0.0:10256", "address of /healthz, /livez and /readyz")
 	f.DurationVar(&c.serve.unhealthy, "unhealthy-after", time.Minute, "how long a wanted change may fail to reach the kernel before /healthz fails")
 	f.StringVar(&c.device, "device", defaultDevice, "dummy device that holds the Services' addresses")
@@ -148,6 +150,9 @@ func (c config) check() (settings, error) {
 		return s, err
 	}
 	if err := c.balancer.check(); err != nil {
+		return s, err
+	}
+	if err := c.policy.check(); err != nil {
 		return s, err
 	}
 	if err := s.ranges(); err != nil {

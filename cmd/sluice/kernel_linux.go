@@ -27,6 +27,7 @@ type kernel struct {
 	routes   *vip.MainTable
 	owned    *netfilter.Handle // reads our sets for the IPVS loop
 	flows    *conntrack.KernelHandle
+	marks    *conntrack.KernelHandle // the same table, for who marks connections
 	log      *slog.Logger
 }
 
@@ -51,6 +52,9 @@ func (k *kernel) open(ctx context.Context, device string) (err error) {
 		return err
 	}
 	if k.flows, err = conntrack.Dial(); err != nil {
+		return err
+	}
+	if k.marks, err = conntrack.Dial(); err != nil {
 		return err
 	}
 	if k.device, err = vip.Dial(device); err != nil {
@@ -156,8 +160,10 @@ func (k *kernel) close() {
 			errs = append(errs, h.Close())
 		}
 	}
-	if k.flows != nil {
-		errs = append(errs, k.flows.Close())
+	for _, h := range []*conntrack.KernelHandle{k.flows, k.marks} {
+		if h != nil {
+			errs = append(errs, h.Close())
+		}
 	}
 	if k.device != nil {
 		errs = append(errs, k.device.Close())

@@ -5,7 +5,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -20,9 +22,35 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := root().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "sluice:", err)
-		os.Exit(1) //nolint:gocritic // nothing is left to be undone
+		os.Exit(complain(os.Stderr, err)) //nolint:gocritic // nothing is left to be undone
 	}
+}
+
+// exitError is how a command ends that has a code of its own. Others end with 1.
+type exitError struct {
+	code int
+	err  error // nil: all has been said
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e exitError) Unwrap() error { return e.err }
+
+// complain says why a command has failed, and returns the code to exit with.
+func complain(w io.Writer, err error) int {
+	end, has := errors.AsType[exitError](err)
+	if !has {
+		end = exitError{1, err}
+	}
+	if end.err != nil {
+		fmt.Fprintln(w, "sluice:", end.err)
+	}
+	return end.code
 }
 
 func root() *cobra.Command {
@@ -37,7 +65,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(runCommand(), controllerCommand(), ipvsCommand(), bgpCommand(), cleanupCommand(), versionCommand())
+	cmd.AddCommand(runCommand(), controllerCommand(), ipvsCommand(), bgpCommand(), policyCommand(), cleanupCommand(), versionCommand())
 	return cmd
 }
 

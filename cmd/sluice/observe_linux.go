@@ -42,9 +42,12 @@ func newObserver(s settings, families []model.Family, flows conntrack.Handle) *o
 	return o
 }
 
-// hooks are the engine's, but for problems.
-func (o *observer) hooks() engine.Hooks {
+// hooks are the engine's. tell is told of problems, enforced when rules of policy
+// have come true.
+func (o *observer) hooks(tell func(model.Problem), enforced func()) engine.Hooks {
 	return engine.Hooks{
+		Problem:    tell,
+		Enforced:   func(took time.Duration) { o.meter.Enforced(took); enforced() },
 		Resolved:   o.resolved,
 		Queued:     func(of engine.Owner) { o.meter.Queued(of.Name, of.Family) },
 		Synced:     o.synced,

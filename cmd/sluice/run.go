@@ -26,6 +26,7 @@ import (
 	"sluice.dev/sluice/internal/vip"
 	"sluice.dev/sluice/ipvs"
 	"sluice.dev/sluice/nodeport"
+	"sluice.dev/sluice/policy"
 )
 
 // patience is how long the first Services wait for every source to have told
@@ -73,15 +74,17 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	speak := newSpeaker(s, world.tell)
-	watch := newObserver(s, k.families, k.flows)
 	switches := sysctl.NewKeeper("/proc/sys", sysctl.Wanted(k.serves(model.IPv6)), s.audit, s.log)
+	enforce := newEnforcer(s, k.families, k.marks, switches)
+	watch := newObserver(s, k.families, k.flows)
 	switches.Apply()
 
 	var e *engine.Engine
 	health := status.Health{
 		Loops: func() []reconcile.Status { return e.Status() }, Tables: kernelTables(),
 		Limit: s.serve.unhealthy, Node: func() string { return e.Facts().Leaving }, Meter: watch.meter,
-		Rising: func() int { return e.Facts().Rising },
+		Rising:   func() int { return e.Facts().Rising },
+		Problems: func() []string { return enforce.problems(e.Facts().Policy) },
 	}
 	ports := healthcheck.New(healthcheck.Options{
 		Healthy: func() bool { return health.Healthy(time.Now()) }, Problem: world.tell, Log: s.log,
@@ -90,9 +93,8 @@ func run(ctx context.Context, s settings) error {
 		Ours: k.ours, Drain: s.service.drain, Limit: watch.limits.For, Local: vip.Local, Removed: watch.removed,
 	})
 	opts := engineOptions(s, k.families)
-	opts.Sources, opts.Announcer = len(world.facts), speak.announcer
-	opts.Hooks = watch.hooks()
-	opts.Hooks.Problem = world.tell
+	opts.Sources, opts.Announcer, opts.Planner = len(world.facts), speak.announcer, enforce.rules()
+	opts.Hooks = watch.hooks(world.tell, enforce.enforced)
 	opts.Targets = engine.Targets{
 		Rules: k.netfilter(), Servers: servers, Addresses: vip.New(k.device), Health: ports,
 		Routes: bgp.NewTarget(speak.server), Discards: vip.NewDiscards(k.routes),
@@ -100,25 +102,26 @@ func run(ctx context.Context, s settings) error {
 	e = engine.New(opts)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { defer ports.Close(); e.Run(ctx); return nil })
-	sink := source.SinkFunc(func(ev model.Event) { watch.meter.Event(ev); speak.sessions.Event(ev); e.Event(ev) })
+	sink := source.SinkFunc(func(ev model.Event) { watch.meter.Event(ev); speak.sessions.Event(ev); enforce.event(ev); e.Event(ev) })
 	world.run(ctx, group, sink, speak.sessions.Down)
 	group.Go(func() error { switches.Run(ctx); return nil })
 	group.Go(func() error { watch.sweeper.Run(ctx); return nil })
 	group.Go(func() error { speak.sessions.Run(ctx); return nil })
+	enforce.run(ctx, group)
 	serve(ctx, group, s, health, status.Metrics{
 		Loops: e.Status, Calls: k.calls, Servers: func() status.Servers { return status.Servers(servers.Counts()) },
 		Connections: watch.connections, SysctlDrift: switches.Drift,
-		BGP:   speak.shown(func() []model.Problem { return e.Facts().Problems }),
-		Meter: watch.meter, Health: health, Version: version,
+		BGP:    speak.shown(func() []model.Problem { return e.Facts().Problems }),
+		Policy: enforce.shown(func() policy.Status { return e.Facts().Policy }),
+		Meter:  watch.meter, Health: health, Version: version,
 	})
 	s.log.Info("sluice is running", "version", version, "node", s.source.nodeName, "families", k.familyNames())
 	err = group.Wait()
 	speak.stop(e.Facts().Away)
-	if err != nil {
-		return err
+	if err == nil {
+		s.log.Info("stopped; Services stay as they are")
 	}
-	s.log.Info("stopped; Services stay as they are")
-	return nil
+	return err
 }
 
 // engineOptions are those of configuration.
@@ -213,10 +216,18 @@ func sources(s settings) (world, error) {
 	if err != nil {
 		return world{}, err
 	}
+	objects, err := kube.NewDynamic(s.source.kubeconfig)
+	if err != nil {
+		return world{}, err
+	}
+	kinds := kube.Proxy | kube.Routing
+	if s.policy.enable {
+		kinds |= kube.Policing
+	}
 	recorder := kube.NewRecorder(kube.RecorderOptions{Client: client, NodeName: s.source.nodeName, Logger: s.log})
 	return world{
 		facts: []source.Source{host, kube.New(kube.Options{
-			Client: client, API: api, Kinds: kube.Proxy | kube.Routing, SecretNamespace: s.balancer.secrets,
+			Client: client, API: api, Dynamic: objects, Kinds: kinds, SecretNamespace: s.balancer.secrets,
 			NodeName: s.source.nodeName, KnownScheduler: ipvs.KnownScheduler, Logger: s.log,
 		})},
 		tell: func(p model.Problem) {
