@@ -1,8 +1,8 @@
 // Command demo shows Sluice at work on its embedded default, the file source:
 // three nodes, pods and an outside client as network namespaces, a web Service
 // with a cluster IP, a node port and a load-balancer IP, balanced by the
-// kernel's IPVS; then scaling and a crash of the agent under load; then a router
-// that learns over BGP which nodes lead to an address from a pool, and a node
+// kernel's IPVS; then scaling and a crash of the agent under load; then a
+// NetworkPolicy that is explained; then a router that learns over BGP which nodes lead to an address from a pool, and a node
 // that is drained under load. It runs inside the lab (see e2e/lab) and needs a
 // built sluice, the real ipvsadm and FRR:
 //
@@ -51,6 +51,7 @@ func run(ctx context.Context, sluice string) (err error) {
 		{"Requests are balanced over pods on different nodes", s.balance},
 		{"Scaling 2 -> 6 -> 2 pods while clients keep asking", s.scale},
 		{"The agent on node1 is killed (kill -9) and started again under load", s.crash},
+		{"A NetworkPolicy keeps a pod out, says why, and lets it in", s.police},
 		{"A Service gets its address from a pool, and the router learns the way by BGP", s.learn},
 		{"Requests from beyond the router come in at all nodes", s.arrive},
 		{"node1 is drained while clients keep asking", s.drain},
