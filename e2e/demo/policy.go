@@ -92,6 +92,10 @@ status: {phase: Running, podIPs: [{ip: %s}]}
 	for _, p := range s.pods {
 		pod(p, "app: web")
 	}
-	pod(s.shell, fmt.Sprintf("app: shell, role: %q", role))
+	labels := "app: shell"
+	if role != "" {
+		labels += ", role: " + role
+	}
+	pod(s.shell, labels)
 	return b.String()
 }
