@@ -11,9 +11,13 @@ import (
 	"sluice.dev/sluice/internal/netfilter"
 )
 
-// patience is how long a class may take to stand. After it the pods that are
-// to be under it are cut off, and it is left out of what is written for others.
+// patience is how long a class may take to stand. After it, and when the kernel
+// was written to meanwhile, the pods that are to be under it are cut off, and it
+// is left out of what is written for others.
 const patience = 2 * time.Second
+
+// underway is how long a wish may take from here to who writes it.
+const underway = 100 * time.Millisecond
 
 // class is what pods are under in one direction: the rules of all policies that
 // isolate them. Its name is made of just that: other rules are another class,
@@ -168,13 +172,18 @@ func (t *taking) rise(c *class) {
 	case c.stood && c.dispatch && t.stands(owner()) && (filled || overdue):
 		c.ready, c.late = true, false
 		t.move(c)
-	case overdue && !c.late:
+	case overdue && !c.late && t.tried(c):
 		c.late, t.redispatch = true, true
 		t.move(c)
 	case c.stood && !c.dispatch:
 		t.redispatch = true
 	}
 }
+
+// tried reports whether the kernel has been written to since a class was wished
+// for: one that does not stand then was refused. Before, the kernel is slow, or
+// others keep it locked, and those who were under other rules stay there.
+func (t *taking) tried(c *class) bool { return t.written.After(c.since.Add(underway)) }
 
 // move has everybody whom a class concerns be placed anew.
 func (t *taking) move(c *class) {

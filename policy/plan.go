@@ -74,8 +74,9 @@ type Planner struct {
 	classes map[string]*class
 	// unsettled classes wait for the kernel: to be judged by, or to go.
 	unsettled map[*class]struct{}
-	placed    int // pods of this node that policies can mean
-	enforced  int // policies that isolate any of these
+	placed    int       // pods of this node that policies can mean
+	written   time.Time // when the last write that has ended began
+	enforced  int       // policies that isolate any of these
 
 	dirty      map[*member]dirt
 	rewish     map[*member]struct{} // what they wish may have changed
@@ -116,6 +117,11 @@ func NewPlanner(cfg Config) *Planner {
 		over:       map[netfilter.Key]struct{}{},
 	}
 }
+
+// Written says that a write to the kernel has ended that began at some time: what
+// was wished before then and does not stand has been refused, or waits for what
+// was.
+func (p *Planner) Written(began time.Time) { p.written = began }
 
 // Take returns the wishes that have changed since the last call, in an order in
 // which each can be written when those before it have been. stands reports
@@ -242,6 +248,9 @@ func (t *taking) again() (at time.Time) {
 		due := c.since.Add(patience)
 		if c.idle() {
 			due = t.now.Add(patience)
+		}
+		if !due.After(t.now) && !c.ready && !c.late {
+			due = t.now.Add(underway) // nothing has been written yet
 		}
 		if due.After(t.now) && (at.IsZero() || due.Before(at)) {
 			at = due

@@ -25,6 +25,7 @@ type slow struct {
 	held    map[policy.Owner]map[netfilter.Key]netfilter.Spec
 	refuses func(netfilter.Key) bool // what the kernel does not take
 	again   time.Time                // when the planner has something to do by itself
+	locked  bool                     // the kernel is written to by nobody
 }
 
 func newSlow(w *planned) *slow {
@@ -90,6 +91,9 @@ func (s *slow) stands(o policy.Owner) bool {
 }
 
 func (s *slow) take() []policy.Wish {
+	if !s.locked {
+		s.planner.Written(s.now)
+	}
 	wishes, again := s.planner.Take(s.now, s.stands)
 	for _, wish := range wishes {
 		s.wish(wish)

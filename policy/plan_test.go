@@ -295,6 +295,30 @@ func TestRulesThatDoNotCome(t *testing.T) {
 	}
 }
 
+// TestASlowKernel: while nothing is written, because others have it locked or a
+// start reads for long what a former run has left, nobody is cut off for it.
+func TestASlowKernel(t *testing.T) {
+	s := steps(t)
+	s.tell(policyOf("x/p", "all", in(rule("ns:ns=y", ""))))
+	s.settle(t)
+	s.locked = true
+	s.tell(policyOf("x/p", "all", in(rule("ns:ns=y", "")), in(rule("ns:ns=z", ""))))
+	for range 100 {
+		s.take()
+		s.until(t, "locked", "y/a > x/a TCP 80: yes", "z/a > x/a TCP 80: no")
+		if !s.again.After(s.now) {
+			t.Fatal("nobody will ask again")
+		}
+		s.now = s.again
+	}
+	if p := s.planner.Problems(); len(p) != 0 {
+		t.Errorf("problems %v", p)
+	}
+	s.locked = false
+	s.settle(t)
+	s.until(t, "free", "y/a > x/a TCP 80: yes", "z/a > x/a TCP 80: yes")
+}
+
 // TestRulesThatDoNotComeAtTheStart: nor do they hurt others then.
 func TestRulesThatDoNotComeAtTheStart(t *testing.T) {
 	w := newPlanned()

@@ -264,6 +264,7 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-e.inbox.wake:
 			e.take()
 		case <-alarm:
+			e.take()
 		}
 		stop()
 		e.proceed(patience)
@@ -289,6 +290,7 @@ func (e *Engine) alarm() (<-chan time.Time, func() bool) {
 
 // take brings the store and the ladder up to date with the inbox.
 func (e *Engine) take() {
+	e.police.note(e.loops[rulesRung].Status())
 	events, settled := e.inbox.take()
 	for _, ev := range events {
 		switch {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/internal/model"
+	"sluice.dev/sluice/internal/reconcile"
 	"sluice.dev/sluice/policy"
 )
 
@@ -14,11 +15,16 @@ type police struct {
 	touched  bool            // facts or what stands have changed
 	again    time.Time       // when the planner has something to do by itself; zero: never
 	outgoing map[Owner]time.Time
+	written  time.Time // when the last write of rules began that is known to have ended
 }
 
 func newPolice(planner *policy.Planner) police {
 	return police{planner: planner, touched: true, outgoing: map[Owner]time.Time{}}
 }
+
+// note takes in how far the loop of the rules has come. It has to be read before
+// the inbox is, in which what came true with the same write is told.
+func (p *police) note(rules reconcile.Status) { p.written = rules.LastApply.Add(-rules.LastApplyTook) }
 
 // event passes a fact on.
 func (p *police) event(ev model.Event) {
@@ -46,6 +52,7 @@ func (e *Engine) enforce() {
 		return
 	}
 	p.touched = false
+	p.planner.Written(p.written)
 	wishes, again := p.planner.Take(time.Now(), func(o policy.Owner) bool { return e.ladder.Up(policyOwner(o)) })
 	p.again = again
 	for _, w := range wishes {

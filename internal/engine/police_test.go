@@ -204,3 +204,33 @@ func TestARefusedPolicy(t *testing.T) {
 		}
 	})
 }
+
+// TestPoliciesThatWentMeanwhile: what a former run has left of many policies goes
+// in one piece.
+func TestPoliciesThatWentMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		facts := append(policyPods(), allowing("stays", "a", "c"))
+		for i := range 200 {
+			n := fmt.Sprintf("crowd%d", i)
+			facts = append(facts, policyPod(n, "node1", fmt.Sprintf("10.1.3.%d", i+1)), allowing(n, n, fmt.Sprintf("friend%d", i)))
+		}
+		r := w.start(t, conditions{sources: 1, policy: true})
+		r.tell(facts...)
+		r.tell(synced)
+		synctest.Wait()
+		r.stop()
+		r = w.start(t, conditions{sources: 1, policy: true})
+		cost, _ := w.since(func() {
+			r.tell(facts[:4]...)
+			r.tell(synced)
+			synctest.Wait()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		})
+		if cost.restores > 6 {
+			t.Errorf("%d restores", cost.restores)
+		}
+		w.sees(t, "the crowd is gone", "a>b c>a c>b")
+	})
+}
