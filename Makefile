@@ -31,7 +31,7 @@ test: packages test-unit lint kernel e2e ## Everything: unit tests, lint, kernel
 
 test-unit: ## Unit tests with the race detector (under a minute)
 	$(GO) vet ./... && $(GO) test -race ./...
-	$(GO) -C e2e vet ./lab/... && $(GO) -C e2e test ./lab/...
+	$(GO) -C e2e vet ./lab/... ./policy && $(GO) -C e2e test ./lab/... ./policy
 
 build: $(BIN)/sluice $(LAB) $(BIN)/demo ## Build sluice, the lab and the demo into bin/
 
@@ -70,11 +70,11 @@ lint: generated $(BIN)/golangci-lint ## golangci-lint, with the direction of imp
 	$(BIN)/golangci-lint run ./...
 
 kernel: packages $(LAB) ## The handles' conformance cases and kernel tests, on real IPVS in the lab
-	$(GO) test -tags lab -count=1 -p 2 -exec '$(LAB) $(LABFLAGS)' ./internal/nlbatch ./ipvs ./internal/vip ./internal/netfilter ./internal/conntrack ./nodeport ./bgp ./internal/engine
+	$(GO) test -tags lab -count=1 -p 2 -exec '$(LAB) $(LABFLAGS)' ./internal/nlbatch ./ipvs ./internal/vip ./internal/netfilter ./internal/conntrack ./internal/nflog ./nodeport ./bgp ./internal/engine
 	$(GO) test -C e2e -tags lab -count=1 -p 2 -exec '$(LAB) $(LABFLAGS)' ./topo ./router
 
 e2e: packages build $(BIN)/controlplane ## The binary against a real etcd and kube-apiserver, checked with real connections
-	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -p 2 -timeout 20m -v -exec '$(LAB) $(LABFLAGS)' ./semantics ./loadbalancer
+	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -p 2 -timeout 20m -v -exec '$(LAB) $(LABFLAGS)' ./semantics ./loadbalancer ./policy
 	SLUICE_BIN=$(BIN)/sluice CONTROLPLANE_BIN=$(BIN)/controlplane $(GO) test -C e2e -count=1 -v ./ipam
 	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -timeout 20m -v -exec '$(LAB) $(LABFLAGS) -companion "$(BIN)/controlplane"' ./services
 

@@ -119,23 +119,32 @@ func hearRefusal(conn *net.IPConn, to netip.AddrPort) bool {
 // tellsOf reports whether an ICMP message is "port unreachable" about a packet
 // of SCTP to this destination.
 func tellsOf(message []byte, to netip.AddrPort) bool {
-	kind, code, dest, proto := byte(unreachable4), byte(portUnreachable4), destination4, protocolSCTP4
-	if to.Addr().Is6() {
-		kind, code, dest, proto = unreachable6, portUnreachable6, destination6, protocolSCTP6
+	_, at, ok := refusedSCTP(message, to.Addr().Is6())
+	return ok && at == to
+}
+
+// refusedSCTP takes from an ICMP message, of which family is said, where the
+// packet of SCTP was from and to that it calls refused. ok: it is such a
+// message.
+func refusedSCTP(message []byte, six bool) (from uint16, to netip.AddrPort, ok bool) {
+	kind, code, dest, size, proto := byte(unreachable4), byte(portUnreachable4), destination4, 4, protocolSCTP4
+	if six {
+		kind, code, dest, size, proto = unreachable6, portUnreachable6, destination6, 16, protocolSCTP6
 	}
 	if len(message) < icmpHeader+headerLength6 || message[0] != kind || message[1] != code {
-		return false
+		return 0, to, false
 	}
 	packet := message[icmpHeader:]
 	header := headerLength6
-	if to.Addr().Is4() {
+	if !six {
 		header = int(packet[0]&0xf) * 4
 	}
 	if len(packet) < header+4 || packet[proto] != sctpNumber {
-		return false
+		return 0, to, false
 	}
-	port := uint16(packet[header+2])<<8 | uint16(packet[header+3])
-	return bytes.HasPrefix(packet[dest:], to.Addr().AsSlice()) && port == to.Port()
+	addr, _ := netip.AddrFromSlice(packet[dest : dest+size])
+	port := func(at int) uint16 { return uint16(packet[at])<<8 | uint16(packet[at+1]) }
+	return port(header), netip.AddrPortFrom(addr, port(header+2)), true
 }
 
 // What may come back for a packet that nobody need answer.

@@ -3,6 +3,7 @@ package topo
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -235,4 +236,21 @@ func rootHost() (*Host, error) {
 		return nil, fmt.Errorf("topo: own namespace: %w", err)
 	}
 	return openHost("", ns)
+}
+
+// Unlimited has the kernel report every refusal, in all hosts: tests make more
+// of them in a second than it would otherwise speak of.
+func (t *Topology) Unlimited() error {
+	const perSecond, atOnce = "net/ipv4/icmp_msgs_per_sec", "net/ipv4/icmp_msgs_burst"
+	var errs []error
+	for _, h := range append([]*Host{t.Root}, t.all...) {
+		errs = append(errs, h.Sysctl("net/ipv4/icmp_ratelimit", "0"), h.Sysctl("net/ipv6/icmp/ratelimit", "0"))
+		// Where these are not each namespace's, they are the root's, for all.
+		for _, name := range []string{perSecond, atOnce} {
+			if err := h.Sysctl(name, "1000000"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
