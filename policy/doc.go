@@ -103,15 +103,17 @@
 //
 // # How a pod moves
 //
-// The owners of what is wished are one "Policy" (what is there always, and the
-// dispatch), one "PolicyClass" for each class (its chain and sets) and one
-// "Pod" for each pod (its memberships). Each may be written before or after any
-// other. So a pod goes under a class when its chain, its sets with the pods in
+// The owners of what is wished are one "PolicyRefusal" (the chains that all
+// others end in), one "PolicyClass" for each class (its chain and sets), one
+// "Policy" (the dispatch, and what leads to it) and one "Pod" for each pod (its
+// memberships). They are wished in this order, in which each chain finds those
+// that it leads to, but each may come to stand before or after any other. So a pod goes under a class when its chain, its sets with the pods in
 // them and the dispatch stand, and stays where it was until then; one that is
 // new waits cut off. A class that nobody is under any more goes when the pods
 // that were are known to be elsewhere: first from the dispatch, then by itself.
 //
-// When a class does not come to stand within two seconds its pods are cut off,
+// When a class does not come to stand within two seconds, though the kernel was
+// written to meanwhile, its pods are cut off,
 // the dispatch does without it so that others' can be written, and a Problem
 // says which policies are not enforced as they say. Whenever it stands it
 // counts.

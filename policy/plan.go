@@ -38,12 +38,14 @@ type Config struct {
 
 // Owner is who wishes something of the packet filter for policy.
 type Owner struct {
-	Kind string // "Policy", "PolicyClass", "Pod"
+	Kind string // "Policy", "PolicyRefusal", "PolicyClass", "Pod"
 	Name model.Name
 }
 
-// owner is the owner of what is there whatever pods there are.
-func owner() Owner { return Owner{Kind: "Policy"} }
+// owner is the owner of what leads to classes, and refuser that of what they
+// lead to: neither can be written before what it leads to.
+func owner() Owner   { return Owner{Kind: "Policy"} }
+func refuser() Owner { return Owner{Kind: "PolicyRefusal"} }
 
 // Wish is all that an owner wishes from now on; nothing: it has gone.
 type Wish struct {
@@ -75,6 +77,7 @@ type Planner struct {
 	// unsettled classes wait for the kernel: to be judged by, or to go.
 	unsettled map[*class]struct{}
 	placed    int       // pods of this node that policies can mean
+	refuses   bool      // what refuses is wished for
 	written   time.Time // when the last write that has ended began
 	enforced  int       // policies that isolate any of these
 
@@ -202,6 +205,10 @@ func (t *taking) placeAll() {
 // rules that nobody needs last.
 func (t *taking) wishes() []Wish {
 	var out, gone []Wish
+	if !t.refuses {
+		t.refuses = true
+		out = append(out, Wish{refuser(), t.refusals()})
+	}
 	for _, hash := range slices.Sorted(maps.Keys(t.changed)) {
 		w := Wish{Owner: classOwner(hash)}
 		if c := t.classes[hash]; c != nil {

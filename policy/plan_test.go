@@ -83,7 +83,7 @@ func TestOneEventMovesOneOwner(t *testing.T) {
 // TestOnlyWhatLocalPodsNeed is programmed.
 func TestOnlyWhatLocalPodsNeed(t *testing.T) {
 	w := onNode(t, policyOf("y/p", "all", types("Ingress", "Egress"), in(rule("ns:all", ""))))
-	if got := ownersOf(w.Takes); !slices.Equal(got, []string{"Policy "}) {
+	if got := ownersOf(w.Takes); !slices.Equal(got, []string{"Policy ", "PolicyRefusal "}) {
 		t.Errorf("wishes of %v for policies that select nobody here", got)
 	}
 	w.tell(policyOf("x/p", "pod=a", in(rule("ns:ns=y pod=b", ""))))
@@ -96,8 +96,29 @@ func TestOnlyWhatLocalPodsNeed(t *testing.T) {
 	if got := w.planner.Status(); got != (policy.Status{LocalPods: 3}) {
 		t.Errorf("status %+v", got)
 	}
-	if len(w.mine()) != 1 {
+	if len(w.mine()) != 2 {
 		t.Errorf("wishes are left: %v", slices.Collect(maps.Keys(w.mine())))
+	}
+}
+
+// TestWishesInOrder: each can be written when those before it have been, and
+// whoever writes them may begin after any of them.
+func TestWishesInOrder(t *testing.T) {
+	w := newPlanned()
+	w.tell(fixtureFacts()...)
+	w.tell(policyOf("x/p", "all", in(rule("ns:ns=y", ""))), policyOf("y/p", "all", out(rule("ns:ns=x", "80"))))
+	kernel := map[netfilter.Key]netfilter.Spec{}
+	for _, wish := range w.take() {
+		maps.Copy(kernel, wish.Keys)
+		for k, spec := range wish.Keys {
+			words := strings.Fields(spec.Rules)
+			for i, word := range words[:max(0, len(words)-1)] {
+				to := netfilter.ChainKey(k.Family, k.Table, words[i+1])
+				if _, there := kernel[to]; (word == "-j" || word == "-g") && strings.HasPrefix(to.Name, netfilter.Prefix) && !there {
+					t.Errorf("%s of %v leads to %s, which comes later", k, wish.Owner, to.Name)
+				}
+			}
+		}
 	}
 }
 

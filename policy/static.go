@@ -80,13 +80,22 @@ func (p *Planner) static() map[netfilter.Key]netfilter.Spec {
 		if p.cfg.UnknownDeny {
 			p.known(&r)
 		}
-		r.refusals()
 		for _, s := range [...]Side{Egress, Ingress} {
 			r.dispatch(s, parts[s])
 		}
 		r.forward()
 		r.output()
 		r.input()
+	}
+	return out
+}
+
+// refusals are the chains that refuse, which all others lead to in the end.
+func (p *Planner) refusals() map[netfilter.Key]netfilter.Spec {
+	out := map[netfilter.Key]netfilter.Spec{}
+	for _, f := range p.cfg.Families {
+		r := rules{out: out, family: f, cfg: p.cfg}
+		r.refusals()
 	}
 	return out
 }

@@ -13,8 +13,8 @@ type Facts struct {
 	// Away says why nobody is to be led to this node, for that reason or
 	// another; "": they may be.
 	Away string
-	// Rising counts the families of Services whose last change has not come
-	// true in every table yet.
+	// Rising counts the families of Services, and the parts of policies, whose
+	// last change has not come true in every table yet.
 	Rising int
 	// Problems are what is wrong with what routers are to be told.
 	Problems []model.Problem
@@ -27,7 +27,7 @@ func (e *Engine) Facts() Facts { return *e.facts.Load() }
 
 func (e *Engine) publish() {
 	e.facts.Store(&Facts{
-		Leaving: e.store.Leaving(), Away: e.store.Away(), Rising: len(e.rising), Problems: e.routes.problems(),
+		Leaving: e.store.Leaving(), Away: e.store.Away(), Rising: len(e.rising) + e.police.rising(), Problems: e.routes.problems(),
 		Policy: e.police.status(),
 	})
 }

@@ -42,6 +42,15 @@ func (p *police) status() policy.Status {
 	return p.planner.Status()
 }
 
+// rising counts what policies want that has not come true yet.
+func (p *police) rising() int {
+	n := len(p.outgoing)
+	if !p.again.IsZero() { // pods wait for rules that do not stand
+		n++
+	}
+	return n
+}
+
 // enforce has what policies want on this node go its way. Before every source
 // has told all it knows they would allow too little, and rules of a former run
 // stay as they are.

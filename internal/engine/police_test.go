@@ -194,11 +194,17 @@ func TestARefusedPolicy(t *testing.T) {
 		})
 		r.tell(allowing("peers", "b", "c"), allowing("nobody", "a"))
 		time.Sleep(3 * time.Second)
+		if r.Facts().Rising == 0 {
+			t.Error("refused, and all is as wanted")
+		}
 		w.fail(nil)
 		synctest.Wait()
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		w.sees(t, "the kernel takes them again", "c>b")
+		if n := r.Facts().Rising; n != 0 {
+			t.Errorf("%d parts of policies are on their way still", n)
+		}
 		if got := r.told.take(); len(got) == 0 || !slices.ContainsFunc(got, func(p string) bool { return strings.Contains(p, "default/peers") }) {
 			t.Errorf("told: %q", got)
 		}

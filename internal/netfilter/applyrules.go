@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 
 	"sluice.dev/sluice/internal/model"
@@ -178,7 +179,8 @@ func (a *application) restore(f model.Family, texts map[Table]*tableText) error 
 	return restore(a.ctx, a.opts.Runner, a.opts.Backend.restore(f), texts)
 }
 
-// dropChains removes chains, all in one restore if the kernel lets them go.
+// dropChains removes chains, all in one restore if the kernel lets them go. It
+// keeps those that others still lead to, and they all they lead to themselves.
 func (a *application) dropChains(f model.Family, dels []Key) {
 	if len(dels) == 0 {
 		return
@@ -191,11 +193,71 @@ func (a *application) dropChains(f model.Family, dels []Key) {
 	switch {
 	case err == nil:
 	case refused(err) && len(dels) > 1:
+		free, held := a.leadTo(f, dels)
+		for _, k := range held {
+			a.fail(k, "delete", err)
+		}
+		if len(held) > 0 {
+			a.dropChains(f, free)
+			return
+		}
 		a.dropChains(f, dels[:len(dels)/2])
 		a.dropChains(f, dels[len(dels)/2:])
 	default:
 		for _, k := range dels {
 			a.fail(k, "delete", err)
+		}
+	}
+}
+
+// leadTo tells the chains that nothing leads to once they have all gone from
+// those that something does, be it one of these. Without a reading, or if it
+// tells of none, the kernel has other reasons.
+func (a *application) leadTo(f model.Family, dels []Key) (free, held []Key) {
+	got, err := a.read(a.ctx, f, tables())
+	if err != nil {
+		return dels, nil
+	}
+	going := map[Key]bool{}
+	for _, k := range dels {
+		going[k] = true
+	}
+	for again := true; again; {
+		again = false
+		for table, s := range got {
+			for to := range s.leads(func(from string) bool { return !going[ChainKey(f, table, from)] }) {
+				k := ChainKey(f, table, to)
+				again = again || going[k]
+				delete(going, k)
+			}
+		}
+	}
+	for _, k := range dels {
+		if going[k] {
+			free = append(free, k)
+		} else {
+			held = append(held, k)
+		}
+	}
+	return free, held
+}
+
+// leads are the chains that jumps, and rules of some chains, lead to.
+func (s saved) leads(from func(chain string) bool) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, jumps := range s.jumps {
+			for _, j := range jumps {
+				if !yield(j.to) {
+					return
+				}
+			}
+		}
+		for chain, rules := range s.chains {
+			for _, r := range rules {
+				if from(chain) && !yield(target(r)) {
+					return
+				}
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package netfilter_test
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -77,6 +78,33 @@ func testGraph(t *testing.T, r rig) {
 	if len(errs) != 1 || errs[last] == nil {
 		t.Errorf("errors %v, want that of %s", errs, last)
 	}
+	r.reconcile(t, state{})
+}
+
+// testManyGo: chains that something still leads to keep those that they lead to,
+// and hold up none of a thousand others; nobody tries them one by one.
+func testManyGo(t *testing.T, r rig) {
+	t.Helper()
+	const f = model.IPv6
+	key := func(name string) netfilter.Key { return netfilter.ChainKey(f, netfilter.Filter, name) }
+	chain := func(to string) netfilter.Spec { return netfilter.Chain{{Do: netfilter.GoTo(to)}}.Spec(f) }
+	stays := state{key("SLUICE-STAYS"): chain("SLUICE-HELD"), key("SLUICE-END"): netfilter.Chain{{Do: netfilter.Do(netfilter.Drop)}}.Spec(f)}
+	want := maps.Clone(stays)
+	want[key("SLUICE-HELD")] = chain("SLUICE-HELD-TOO")
+	want[key("SLUICE-HELD-TOO")] = chain("SLUICE-END")
+	for i := range 200 {
+		want[key(fmt.Sprint("SLUICE-GOES-", i))] = chain("SLUICE-HELD-TOO")
+	}
+	r.reconcile(t, want)
+	var errs map[netfilter.Key]error
+	if got := r.spent(func() { errs = r.target.Apply(t.Context(), difference(stays, want)) }); got.Execs != 3 { // tried, read, written
+		t.Errorf("gone with %+v", got)
+	}
+	if len(errs) != 2 || errs[key("SLUICE-HELD")] == nil || errs[key("SLUICE-HELD-TOO")] == nil {
+		t.Errorf("errors %v, want those of the two that are led to", errs)
+	}
+	stays[key("SLUICE-HELD")], stays[key("SLUICE-HELD-TOO")] = want[key("SLUICE-HELD")], want[key("SLUICE-HELD-TOO")]
+	r.want(t, stays)
 	r.reconcile(t, state{})
 }
 

@@ -39,6 +39,7 @@ func testTarget(t *testing.T, fresh func(*testing.T) subject) {
 		"mappings":           testMappings,
 		"first writes":       testFirstWrites,
 		"chains lead on":     testGraph,
+		"many chains go":     testManyGo,
 		"rule drift":         testRuleDrift,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newRig(fresh(t))) })
