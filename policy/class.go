@@ -16,8 +16,9 @@ import (
 // is left out of what is written for others.
 const patience = 2 * time.Second
 
-// underway is how long a wish may take from here to who writes it.
-const underway = 100 * time.Millisecond
+// underway is how long a wish may take from here to who writes it, be it one of
+// thousands: a write that began sooner need not have had it.
+const underway = time.Second
 
 // class is what pods are under in one direction: the rules of all policies that
 // isolate them. Its name is made of just that: other rules are another class,
