@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -196,6 +197,38 @@ func TestRestartAmongMany(t *testing.T) {
 			v.end(t)
 		})
 	}
+}
+
+// TestKilledWhileWriting: the agent is killed while 500 policies come into force,
+// at several moments of it. What is in force already stays so.
+func TestKilledWhileWriting(t *testing.T) {
+	long(t)
+	w := enter(t)
+	c := policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{namespaceSelector: {matchLabels: {ns: "y"}}}]}]}`, want: `- * > x/*
+		- x/* > *
+		+ y/* > x/*`}
+	w.apply(t, c)
+	w.idle(t)
+	node1 := w.nodes[0]
+	var flows []flow
+	for _, f := range matrix(false) {
+		if f.protocol != topo.SCTP && f.to == "x/a" {
+			flows = append(flows, f)
+		}
+	}
+	v := w.watch(t, c.want, flows)
+	w.crowd(t, 500)
+	for _, after := range []time.Duration{200 * time.Millisecond, 700 * time.Millisecond, 1500 * time.Millisecond, 3 * time.Second} {
+		time.Sleep(after) // a moment is all that is meant
+		must(t, node1.agent.Kill())
+		must(t, w.launch(node1))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	must(t, node1.agent.Ready(ctx))
+	w.idle(t)
+	v.end(t)
+	w.crowd(t, 0)
 }
 
 // TestManyAtOnce: 501 policies come at once, which takes the kernel seconds.

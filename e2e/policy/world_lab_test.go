@@ -165,13 +165,19 @@ func logDir() string {
 // start starts sluice on every node with flags of its own, and waits.
 func (w *world) start(flags ...string) error { return w.startOn(w.nodes, flags...) }
 
-func (w *world) startOn(nodes []*node, flags ...string) (err error) {
+// launch starts sluice on a node, and waits for nothing.
+func (w *world) launch(n *node, flags ...string) (err error) {
+	n.agent, err = agent.Start(n.Host, w.bin, n.log, append([]string{
+		"--manifests", string(w.manifests), "--hostname-override", n.Name, "--audit-period", auditPeriod.String(),
+		"--cluster-cidr", topo.ClusterCIDR4 + "," + topo.ClusterCIDR6, "--drain-timeout", "1s",
+	}, flags...)...)
+	return err
+}
+
+// startOn starts sluice on nodes, and waits until it is ready.
+func (w *world) startOn(nodes []*node, flags ...string) error {
 	for _, n := range nodes {
-		n.agent, err = agent.Start(n.Host, w.bin, n.log, append([]string{
-			"--manifests", string(w.manifests), "--hostname-override", n.Name, "--audit-period", auditPeriod.String(),
-			"--cluster-cidr", topo.ClusterCIDR4 + "," + topo.ClusterCIDR6, "--drain-timeout", "1s",
-		}, flags...)...)
-		if err != nil {
+		if err := w.launch(n, flags...); err != nil {
 			return err
 		}
 	}
