@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -190,11 +191,13 @@ func (e *enforcer) listen(ctx context.Context) {
 	}
 }
 
-func (e *enforcer) hear(ctx context.Context) error {
+func (e *enforcer) hear(ctx context.Context) (err error) {
 	listener, err := nflog.Listen(e.group)
 	if err != nil {
 		return err
 	}
+	// Left open it would hold the group against the next attempt.
+	defer func() { err = errors.Join(err, listener.Close()) }()
 	return listener.Run(ctx, func(r nflog.Record) {
 		e.denials.Tell(policy.Refused{
 			At: r.At, Prefix: r.Prefix, Src: r.Src, Dst: r.Dst, Protocol: r.Protocol, In: r.In,
