@@ -47,11 +47,9 @@ func (h *KernelHandle) Close() error { return h.conn.Close() }
 
 // Flows implements Handle.
 func (h *KernelHandle) Flows(ctx context.Context, fn func(Flow)) error {
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		h.batch.Reset()
-		begin(&h.batch, nl.IPCTNL_MSG_CT_GET, family)
-		// A kernel before 5.8 does not know the filter and tells of all
-		// protocols: decode looks for itself.
+	// A kernel before 5.8 does not know the filter and tells of all protocols:
+	// decode looks for itself.
+	filter := func() {
 		h.batch.Nest(nl.CTA_TUPLE_ORIG)
 		protocol(&h.batch, model.UDP)
 		h.batch.End()
@@ -59,13 +57,24 @@ func (h *KernelHandle) Flows(ctx context.Context, fn func(Flow)) error {
 		h.batch.Nest(ctaFilter)
 		h.batch.U32(ctaFilterOrigFlags, ctaFilterOnProtocol)
 		h.batch.End()
-		err := h.conn.Dump(ctx, &h.batch, func(msg []byte) error {
-			f, ours, err := decode(msg)
-			if ours && err == nil {
-				fn(f)
-			}
-			return err
-		})
+	}
+	return h.read(ctx, filter, func(msg []byte) error {
+		f, ours, err := decode(msg)
+		if ours && err == nil {
+			fn(f)
+		}
+		return err
+	})
+}
+
+// read gives fn the entries of both families, as far as filter, which adds to
+// the request, asks for them.
+func (h *KernelHandle) read(ctx context.Context, filter func(), fn func(msg []byte) error) error {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		h.batch.Reset()
+		begin(&h.batch, nl.IPCTNL_MSG_CT_GET, family)
+		filter()
+		err := h.conn.Dump(ctx, &h.batch, fn)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 			return fmt.Errorf("%w (is the module nf_conntrack_netlink loaded?)", err)
 		}

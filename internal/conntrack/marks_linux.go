@@ -2,11 +2,8 @@ package conntrack
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/nlbatch"
@@ -22,24 +19,13 @@ var _ Marks = (*KernelHandle)(nil)
 
 // Conns implements Marks.
 func (h *KernelHandle) Conns(ctx context.Context, fn func(Conn)) error {
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		h.batch.Reset()
-		begin(&h.batch, nl.IPCTNL_MSG_CT_GET, family)
-		err := h.conn.Dump(ctx, &h.batch, func(msg []byte) error {
-			c, ours, err := decodeConn(msg)
-			if ours && err == nil {
-				fn(c)
-			}
-			return err
-		})
-		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-			return fmt.Errorf("%w (is the module nf_conntrack_netlink loaded?)", err)
+	return h.read(ctx, func() {}, func(msg []byte) error {
+		c, ours, err := decodeConn(msg)
+		if ours && err == nil {
+			fn(c)
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return err
+	})
 }
 
 // decodeConn reads an entry, and says whether it is one of ports, in no zone,
