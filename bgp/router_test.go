@@ -35,7 +35,8 @@ type router struct {
 
 	ttlSecurity bool
 
-	stale atomic.Int64 // routes it kept while we were away, and then dropped
+	stale atomic.Int64  // routes it kept while we were away, and then dropped
+	freed chan struct{} // nothing is left of its neighbor, which was deleted
 }
 
 // withdrawn counts the routes that it dropped one by one.
@@ -45,20 +46,23 @@ func (r *router) withdrawn(t *testing.T) int {
 }
 
 // The router is told its own log, the only place where GoBGP says how many stale
-// routes it drops.
+// routes it drops, and that it has done with a neighbor.
 
 func (r *router) Enabled(context.Context, slog.Level) bool { return true }
 func (r *router) WithAttrs([]slog.Attr) slog.Handler       { return r }
 func (r *router) WithGroup(string) slog.Handler            { return r }
 
 func (r *router) Handle(_ context.Context, line slog.Record) error {
-	if line.Message == "gobgp: withdraw stale routes" {
+	switch line.Message {
+	case "gobgp: withdraw stale routes":
 		line.Attrs(func(a slog.Attr) bool {
 			if a.Key == "Numbers" {
 				r.stale.Add(a.Value.Int64())
 			}
 			return true
 		})
+	case "gobgp: freed fsm.h":
+		close(r.freed)
 	}
 	return nil
 }
@@ -131,7 +135,7 @@ func (r *router) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.bgp = b
+	r.bgp, r.freed = b, make(chan struct{})
 	t.Cleanup(func() { r.end(t) })
 	bgp.Watch(b, r)
 	must(t, b.AddPeer(context.Background(), &api.AddPeerRequest{Peer: r.neighbor()}))
@@ -162,12 +166,16 @@ func (r *router) neighbor() *api.Peer {
 	return p
 }
 
-// end closes the session with a notification, and the port.
+// end closes the session with a notification, and the port. The neighbor goes
+// first: StopBgp forgets the server's settings while who reads from a neighbor
+// still looks at them.
 func (r *router) end(t *testing.T) {
 	t.Helper()
 	if r.bgp == nil {
 		return
 	}
+	must(t, r.bgp.DeletePeer(context.Background(), &api.DeletePeerRequest{Address: r.node.String()}))
+	<-r.freed
 	must(t, r.bgp.StopBgp(context.Background(), &api.StopBgpRequest{}))
 	r.bgp = nil
 }
