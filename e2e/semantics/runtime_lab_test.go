@@ -279,6 +279,9 @@ func TestNodeChanges(t *testing.T) {
 			w.settle(t)
 			by4 := way{protocol: topo.TCP, from: w.near, to: s.at(clusterIP, topo.TCP, w.near.V4, nil)}
 			answers(t, by4, w.a1, w.b1)
+			for _, a := range []string{old4, old6} {
+				answers(t, port(a), w.a1, w.b1) // as long as the machine is there
+			}
 			b.unharmed(t)
 			for i, n := range w.nodes {
 				must(t, w.manifests.Write(w.nodeObject(n, i)))

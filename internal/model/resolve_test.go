@@ -203,6 +203,36 @@ func TestSourceIPIsTheNodesOwnAndHere(t *testing.T) {
 	}
 }
 
+// TestADeletedNodeKeepsItsNodePorts: without the Node nobody says which of the
+// host's addresses serve NodePorts; they stay where they were, connections with
+// them.
+func TestADeletedNodeKeepsItsNodePorts(t *testing.T) {
+	svc := web("web", func(s *Service) { s.Ports[0].NodePort = 30080 })
+	s := NewStore(StoreOptions{NodeName: "node1", NodePorts: func(a []netip.Addr) []netip.Addr { return a[:1] }})
+	for _, fact := range []any{
+		svc, slice("x", "web", ep("10.1.0.1", "node1", "rs")), LocalAddrs{Addrs: addrs("10.99.0.1", "192.168.10.11")},
+		Node{Name: "node1", Addrs: addrs("192.168.10.11"), PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}},
+	} {
+		s.Apply(Event{Put: fact})
+	}
+	was := text(Resolve(s, svc.Name))
+	s.Apply(Event{Delete: NodeKey{"node1"}})
+	if got := text(Resolve(s, svc.Name)); got != was || !strings.Contains(was, "192.168.10.11:30080") {
+		t.Errorf("with the Node\n%swithout\n%s", was, got)
+	}
+	if len(s.PodCIDRs()) != 1 {
+		t.Error("nobody knows where the pods are")
+	}
+	if s.Leaving() == "" {
+		t.Error("load balancers may go on using a node that is deleted")
+	}
+	s.Apply(Event{Put: LocalAddrs{Addrs: addrs("10.99.0.1")}})
+	s.Apply(Event{Put: Node{Name: "node1", Addrs: addrs("10.99.0.1")}})
+	if got := text(Resolve(s, svc.Name)); !strings.Contains(got, "10.99.0.1:30080") {
+		t.Errorf("the Node is back with another address:\n%s", got)
+	}
+}
+
 // TestContestedFrontend: the oldest wins whatever the order of events, and the
 // other takes over when it goes.
 func TestContestedFrontend(t *testing.T) {
@@ -265,12 +295,15 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		s := newStore()
 		final := map[string]Event{}
+		fresh := newStore()
 		for range 40 {
 			key, e := randomEvent(rnd)
 			s.Apply(e)
 			final[key] = e
+			if n, is := e.Put.(Node); is && n.Name == "node1" {
+				fresh.Apply(e) // what is remembered of it after it is gone
+			}
 		}
-		fresh := newStore()
 		for _, e := range final {
 			fresh.Apply(e)
 		}

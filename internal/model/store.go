@@ -46,7 +46,7 @@ type told struct {
 	owner    map[Name]Name // slice -> its Service
 	nodes    map[string]Node
 	addrs    []netip.Addr // of this host's interfaces
-	nodeGone bool         // this node's Node was there once
+	own      Node         // this node's Node as it was last told, though it may be gone
 	partial  bool         // not every source has told all it knows
 }
 
@@ -97,6 +97,9 @@ func (s *Store) Apply(e Event) {
 	case Node:
 		s.vips.network = s.vips.network || s.nodes[fact.Name].routedOtherwise(fact)
 		s.nodes[fact.Name] = fact
+		if fact.Name == s.opts.NodeName {
+			s.own = fact
+		}
 		s.deriveNode()
 	case LocalAddrs:
 		s.addrs = fact.Addrs
@@ -111,7 +114,6 @@ func (s *Store) Apply(e Event) {
 	case NodeKey:
 		delete(s.nodes, gone.Name)
 		s.vips.network = true
-		s.nodeGone = s.nodeGone || gone.Name == s.opts.NodeName
 		s.deriveNode()
 	}
 }
@@ -167,14 +169,15 @@ func (s *Store) TakeTriggers(name Name, f Family) []time.Time {
 // Urgent reports whether a Service is to be programmed before others.
 func (s *Store) Urgent(name Name) bool { return s.services[name].Urgent }
 
-// PodCIDRs are where this node's pods are, as its Node says.
-func (s *Store) PodCIDRs() []netip.Prefix { return s.nodes[s.opts.NodeName].PodCIDRs }
+// PodCIDRs are where this node's pods are, as its Node says or, when it is gone,
+// last said: it serves its pods until it is switched off.
+func (s *Store) PodCIDRs() []netip.Prefix { return s.own.PodCIDRs }
 
 // Leaving says why load balancers are to use this node no more; "" when they
 // may (KEP-3836).
 func (s *Store) Leaving() string {
 	own, there := s.nodes[s.opts.NodeName]
-	if !there && (s.opts.NodeObjects || s.nodeGone) {
+	if !there && (s.opts.NodeObjects || s.own.Name != "") {
 		return "there is no Node " + s.opts.NodeName
 	}
 	return own.Leaving
@@ -297,12 +300,13 @@ func (s *Store) winner(f FrontendKey) Name {
 }
 
 // deriveNode works out the node's facts anew and, when they changed, has every
-// Service looked at again: node facts change seldom and touch them all.
+// Service looked at again: node facts change seldom and touch them all. A Node
+// that is deleted leaves them as they were: which of the host's addresses are
+// the node's is no less true of them then, and a kubelet may tell of it again.
 func (s *Store) deriveNode() {
-	own := s.nodes[s.opts.NodeName]
 	next := nodeFacts{taken: s.taken()}
-	next.zone = own.Labels[zoneLabel]
-	candidates := slices.Concat(own.Addrs, s.addrs)
+	next.zone = s.own.Labels[zoneLabel]
+	candidates := slices.Concat(s.own.Addrs, s.addrs)
 	for _, a := range candidates {
 		at := &next.source[familyIndex(FamilyOf(a))]
 		if !at.IsValid() && (len(s.addrs) == 0 || slices.Contains(s.addrs, a)) {
