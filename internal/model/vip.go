@@ -77,7 +77,7 @@ func (v *vips) apply(e Event) {
 	case Secret:
 		v.secrets[fact.Name] = fact
 	default:
-		v.network = was || v.delete(e.Delete)
+		v.network = v.delete(e.Delete) || was
 	}
 }
 
