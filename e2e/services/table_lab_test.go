@@ -34,7 +34,10 @@ func (w *world) listsAsIPVSAdm(t *testing.T, n *node) {
 // TestListing: `sluice ipvs -Ln` is `ipvsadm -Ln`, on a table with everything.
 func TestListing(t *testing.T) {
 	w := enter(t)
-	a := w.create(t, "listed", ready(w.web...), everything)
+	a := w.create(t, "listed", ready(w.web...), func(svc *corev1.Service) {
+		everything(svc)
+		svc.Annotations = map[string]string{drainAnnotation: "1m"} // longer than looking at it takes
+	})
 	a.balance(t, balancerIPs...)
 	sticky := w.create(t, "sticky", ready(w.web[:2]...), func(svc *corev1.Service) {
 		svc.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
@@ -62,6 +65,7 @@ func TestListing(t *testing.T) {
 	})
 	w.listsAsIPVSAdm(t, node1)
 	kept.reset(t)
+	a.update(t, func(svc *corev1.Service) { svc.Annotations = nil })
 	w.follows(t, a, sticky)
 }
 
