@@ -21,10 +21,9 @@ const (
 	// moveWithin is how long a flow may be lost or with an endpoint that has
 	// gone, from when the agent is told.
 	moveWithin = time.Second
-	// toldWithin is how long the agent may take to be told: the file source
-	// waits a tenth of a second for further changes, and a guest has one
-	// processor for three nodes and all their clients.
-	toldWithin = 500 * time.Millisecond
+	// toldWithin is how long the file source waits for further changes before it
+	// tells the agent.
+	toldWithin = 100 * time.Millisecond
 )
 
 // flow is a UDP client with one socket, and so one source port, that sends and
