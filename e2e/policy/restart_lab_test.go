@@ -157,15 +157,20 @@ y: {podSelector: {matchLabels: {pod: a}}, ingress: []}`})
 	}
 }
 
+// onlyFromY isolates namespace x, both ways, but for what comes from y.
+func onlyFromY() policyCase {
+	return policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{namespaceSelector: {matchLabels: {ns: "y"}}}]}]}`, want: `- * > x/*
+		- x/* > *
+		+ y/* > x/*`}
+}
+
 // TestRestartAmongMany: with 500 classes on the node an agent takes seconds to
 // read what is there. A restart is none the less noticed by nobody, be it that
 // nothing has changed meanwhile, or that all these have gone.
 func TestRestartAmongMany(t *testing.T) {
 	long(t)
 	w := enter(t)
-	c := policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{namespaceSelector: {matchLabels: {ns: "y"}}}]}]}`, want: `- * > x/*
-		- x/* > *
-		+ y/* > x/*`}
+	c := onlyFromY()
 	w.apply(t, c)
 	w.crowd(t, 500)
 	w.idle(t)
@@ -204,9 +209,7 @@ func TestRestartAmongMany(t *testing.T) {
 func TestKilledWhileWriting(t *testing.T) {
 	long(t)
 	w := enter(t)
-	c := policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{namespaceSelector: {matchLabels: {ns: "y"}}}]}]}`, want: `- * > x/*
-		- x/* > *
-		+ y/* > x/*`}
+	c := onlyFromY()
 	w.apply(t, c)
 	w.idle(t)
 	node1 := w.nodes[0]
