@@ -21,7 +21,7 @@
 //	SLUICE-HEALTH      hash:ip,port      node address:healthCheckNodePort
 //	SLUICE-HAIRPIN     hash:ip,port,ip   endpoint:port of this node, endpoint
 //	SLUICE-VIPS        hash:ip           addresses on our device
-//	SLUICE-PODS        hash:net          where pods are; only with a detector
+//	SLUICE-PODS        hash:net          where pods are; only with ranges of theirs
 //
 //	mangle PREROUTING, OUTPUT ─► SLUICE-FIREWALL
 //	    to RANGED, not ALLOWED from there            drop
@@ -68,6 +68,9 @@
 // before its address is bound: see package engine.
 //
 // # Masquerading
+//
+// Where pods are told by the interface that their packets come in by, the rules
+// name it in the place of PODS.
 //
 // Without a detector (no cluster CIDR of the family) nobody knows who is a
 // pod, and ClusterIPs are not masqueraded for anyone. The node itself needs it

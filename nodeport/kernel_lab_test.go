@@ -288,7 +288,7 @@ func TestKernelTruthTable(t *testing.T) {
 			sh(t, l.node, l.node4or6("iptables", "ip6tables")+" -A FORWARD -j DROP")
 			for _, mode := range modes() {
 				for policy, set := range policies() {
-					l.configure(t, w.config(mode.detector, mode.all), w.service(t, []string{"here", "elsewhere"}, set))
+					l.configure(t, mode.config(w), w.service(t, []string{"here", "elsewhere"}, set))
 					for _, c := range cells(mode.table) {
 						if c.policy != policy {
 							continue

@@ -117,18 +117,43 @@ pod      NodePort   | all masq | all       | all masq   | all
 external LB         | all masq | local     | all masq   | local
 `
 
+// Where pods come in by another interface than the one that is named they are
+// as clients from outside, who are masqueraded to ClusterIPs.
+const otherInterfaceTable = `
+from     to         | Cluster  | eTP Local | iTP Local  | both Local
+pod      ClusterIP  | all masq | all masq  | local masq | local masq
+pod      NodePort   | all masq | local     | all masq   | local
+node     ClusterIP  | all masq | all masq  | local masq | local masq
+external LB         | all masq | local     | all masq   | local
+`
+
 // mode is a configuration of the node, and the table that holds under it.
 type mode struct {
 	name          string
 	table         string
 	detector, all bool
+	iface         string // that pods' packets come in by
 }
+
+// config is the node's. Who is told by the interface is not told by ranges.
+func (m mode) config(w world) nodeport.Config {
+	cfg := w.config(m.detector, m.all)
+	cfg.PodInterface = m.iface
+	return cfg
+}
+
+// interfaces are those of the node, by who is behind them.
+func interfaces() map[string]string { return map[string]string{"pod": "v0", "external": "v2"} }
 
 func modes() []mode {
 	return []mode{
-		{"with a detector", truthTable, true, false},
-		{"without a detector", blindTable, false, false},
-		{"masquerade all", masqueradeAllTable, true, true},
+		{name: "with a detector", table: truthTable, detector: true},
+		{name: "by the interface", table: truthTable, iface: interfaces()["pod"]},
+		{name: "by how the interface's name begins", table: truthTable, iface: interfaces()["pod"] + "+"},
+		{name: "by the interface, which no pod is behind", table: otherInterfaceTable, iface: interfaces()["pod"] + "x"},
+		{name: "without a detector", table: blindTable},
+		{name: "masquerade all", table: masqueradeAllTable, detector: true, all: true},
+		{name: "masquerade all, by the interface", table: masqueradeAllTable, all: true, iface: interfaces()["pod"]},
 	}
 }
 
@@ -166,9 +191,10 @@ func TestTruthTable(t *testing.T) {
 			for _, c := range cells(mode.table) {
 				t.Run(fmt.Sprintf("%s/%s/%s to %s/%s", mode.name, w.family, c.from, c.to, c.policy), func(t *testing.T) {
 					view := w.service(t, []string{"here", "elsewhere"}, policies()[c.policy])
-					k, host := w.program(t, w.config(mode.detector, mode.all), view)
+					k, host := w.program(t, mode.config(w), view)
 					out := k.Trace(host, netfiltertest.Packet{
 						Src: w.source(c.from), Dst: w.frontend(c.to), Protocol: model.TCP, FromNode: c.from == "node", Mark: 1,
+						In: interfaces()[c.from],
 					})
 					i := slices.IndexFunc(view.Frontends, func(f model.Frontend) bool { return f.Addr == out.Server })
 					if i < 0 || out.Fate != netfiltertest.Sent || out.Mark != 1 {

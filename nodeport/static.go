@@ -18,6 +18,10 @@ type Config struct {
 	Mark uint32
 	// ClusterCIDRs are where pods are. A family without one has no detector.
 	ClusterCIDRs []netip.Prefix
+	// PodInterface is the interface that packets of this node's pods come in by,
+	// with which every family has a detector; ClusterCIDRs are not looked at
+	// then. A name that ends in "+" stands for all that begin so. "": none.
+	PodInterface string
 	// MasqueradeAll masquerades all traffic to ClusterIPs, that of pods too.
 	MasqueradeAll bool
 }
@@ -55,12 +59,14 @@ const jumpOrder = 100
 func Static(cfg Config) map[netfilter.Key]netfilter.Spec {
 	out := map[netfilter.Key]netfilter.Spec{}
 	for _, f := range cfg.Families {
-		r := rules{out: out, family: f, mark: cfg.Mark, all: cfg.MasqueradeAll}
+		r := rules{out: out, family: f, mark: cfg.Mark, all: cfg.MasqueradeAll, iface: cfg.PodInterface}
 		if r.mark == 0 {
 			r.mark = DefaultMark
 		}
 		r.sets()
-		r.detect(cfg.ClusterCIDRs)
+		if r.iface == "" {
+			r.detect(cfg.ClusterCIDRs)
+		}
 		r.firewall()
 		r.services()
 		r.output()
@@ -76,8 +82,9 @@ type rules struct {
 	out      map[netfilter.Key]netfilter.Spec
 	family   model.Family
 	mark     uint32
-	detector bool
-	all      bool // masquerade all
+	iface    string // pods'; "": set PODS tells them
+	detector bool   // there is a set PODS
+	all      bool   // masquerade all
 }
 
 func (r *rules) sets() {
@@ -161,12 +168,17 @@ func (r *rules) services() {
 	switch {
 	case r.all:
 		c = append(c, netfilter.Rule{Sets: [2]netfilter.InSet{to(setClusterIP)}, Do: mark})
+	case r.iface != "":
+		c = append(c, netfilter.Rule{NotFrom: r.iface, Sets: [2]netfilter.InSet{to(setClusterIP)}, Do: mark})
 	case r.detector:
 		notPod := netfilter.NotIn(setPods, netfilter.Src)
 		c = append(c, netfilter.Rule{Sets: [2]netfilter.InSet{to(setClusterIP), notPod}, Do: mark})
 	}
 	notLocal := netfilter.NotIn(setLocal, netfilter.Dst, netfilter.Dst)
 	c = append(c, netfilter.Rule{Sets: [2]netfilter.InSet{to(setExternal), notLocal}, Do: mark})
+	if r.iface != "" {
+		c = append(c, netfilter.Rule{From: r.iface, Sets: [2]netfilter.InSet{to(setLocal)}, Do: netfilter.To(chainShortcuts)})
+	}
 	if r.detector {
 		pod := netfilter.In(setPods, netfilter.Src)
 		c = append(c, netfilter.Rule{Sets: [2]netfilter.InSet{to(setLocal), pod}, Do: netfilter.To(chainShortcuts)})

@@ -152,7 +152,7 @@ func (p *parser) match(option string) {
 	case "-d":
 		p.address(p.next())
 	case "-i":
-		p.notFrom(p.next())
+		p.from(p.next())
 	case "--dport":
 		p.port = p.next()
 	case "--icmp-type":
@@ -219,13 +219,17 @@ func (p *parser) address(arg string) {
 	p.to = to.Addr()
 }
 
-// notFrom reads the interface that a packet did not come in by. One that ends
-// in "+" stands for many.
-func (p *parser) notFrom(name string) {
-	if !p.negated() || name == "" || strings.HasSuffix(name, "+") {
+// from reads the interface that a packet came in by, or did not. "+" alone
+// stands for all, which iptables-save does not print.
+func (p *parser) from(name string) {
+	if name == "" || name == "+" {
 		p.fail("-i " + name)
 	}
-	p.rule.NotFrom = name
+	if p.negated() {
+		p.rule.NotFrom = name
+	} else {
+		p.rule.From = name
+	}
 }
 
 // destination puts together what -d, -p, -m and --dport said of it: none but

@@ -18,8 +18,10 @@ type Rule struct {
 	To       netip.AddrPort // beside Protocol: the destination; invalid: not looked at
 	Ports    PortRange      // beside Protocol, instead of To: the destination port
 	ICMP     ICMP           // instead of Protocol
-	// NotFrom is the interface it did not come in by; "": not looked at. What
-	// the node sends came in by none, and so matches.
+	// From is the interface it came in by, NotFrom the one it did not; "": not
+	// looked at, and one of them at most. A name that ends in "+" stands for all
+	// that begin so. What the node sends came in by none.
+	From     string
 	NotFrom  string
 	Sets     [2]InSet // those in use come first
 	Mark     HasMark
@@ -207,6 +209,9 @@ func (w *words) add(s ...string) { *w = append(*w, s...) }
 func (w *words) ends(r Rule) {
 	if r.To.IsValid() {
 		w.add("-d", host(r.To.Addr()).String())
+	}
+	if r.From != "" {
+		w.add("-i", r.From)
 	}
 	if r.NotFrom != "" {
 		w.add("!", "-i", r.NotFrom)

@@ -37,6 +37,9 @@ func TestRender(t *testing.T) {
 			"-m mark --mark 0x1/0x1 -m connmark ! --mark 0x2/0x2 -j DROP", "-m mark --mark 0x1/0x1 -m connmark ! --mark 0x2/0x2 -j DROP"},
 		{netfilter.Rule{Protocol: model.UDP, Ports: netfilter.PortRange{First: 53, Last: 53}, NotFrom: "lo", Do: netfilter.Do(netfilter.Drop)},
 			"! -i lo -p udp -m udp --dport 53 -j DROP", "! -i lo -p udp -m udp --dport 53 -j DROP"},
+		{netfilter.Rule{From: "cni0", Sets: [2]netfilter.InSet{in}, Do: netfilter.Do(netfilter.Drop)},
+			"-i cni0 -m set --match-set SLUICE-A dst,dst -j DROP", "-i cni0 -m set --match-set SLUICE-6-A dst,dst -j DROP"},
+		{netfilter.Rule{NotFrom: "cali+", Do: netfilter.Do(netfilter.Drop)}, "! -i cali+ -j DROP", "! -i cali+ -j DROP"},
 		{netfilter.Rule{Protocol: model.SCTP, Ports: netfilter.PortRange{First: 0, Last: 1023}, Do: netfilter.Do(netfilter.Return)},
 			"-p sctp -m sctp --dport 0:1023 -j RETURN", "-p sctp -m sctp --dport 0:1023 -j RETURN"},
 		{netfilter.Rule{Protocol: model.TCP, Ports: netfilter.PortRange{First: 0, Last: 65535}, Do: netfilter.Do(netfilter.Return)}, "-p tcp -j RETURN", "-p tcp -j RETURN"},
@@ -96,7 +99,11 @@ func drawRule(t *rapid.T, f model.Family) netfilter.Rule {
 			*m = netfilter.HasMark{Value: rapid.Uint32().Draw(t, "mark") & mask, Mask: mask, Not: rapid.Bool().Draw(t, "not")}
 		}
 	}
-	r.NotFrom = rapid.SampledFrom([]string{"", "lo", "eth0.100"}).Draw(t, "not from")
+	if name := rapid.SampledFrom([]string{"", "lo", "eth0.100", "cali+"}).Draw(t, "interface"); rapid.Bool().Draw(t, "from it") {
+		r.From = name
+	} else {
+		r.NotFrom = name
+	}
 	r.Limit = rapid.Uint16Max(netfilter.MaxLimit).Draw(t, "limit")
 	r.State = netfilter.State(rapid.IntRange(0, 63).Draw(t, "state"))
 	r.Do = rapid.SampledFrom([]netfilter.Verdict{
@@ -156,10 +163,10 @@ func TestParseOtherSpellings(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	limited := netfilter.Rule{Limit: 5, Do: netfilter.Do(netfilter.Drop)}.Render(model.IPv4)
 	for _, text := range []string{
-		"", "-m set", "-j", "-s 192.0.2.1/32 -j DROP", "-i eth0 -j DROP", "! -p tcp -j DROP",
+		"", "-m set", "-j", "-s 192.0.2.1/32 -j DROP", "! -p tcp -j DROP",
 		"-p tcp -m tcp --dport 0 -j DROP", "-p tcp -m tcp --dport 0:65535 -j DROP", "-p tcp -m tcp --dport 23:22 -j DROP", "-p tcp -m tcp --dport 22: -j DROP",
 		"-p tcp -m tcp --dport :22 -j DROP", "-p tcp -m tcp --dport 22:23:24 -j DROP", "-p tcp -m tcp --dport 1:65536 -j DROP", "-p tcp -m udp --dport 22 -j DROP",
-		"! -i eth+ -j DROP", "! -i  -j DROP", "! -i lo ! -i eth0 -j DROP", "! -o lo -j DROP",
+		"-i + -j DROP", "! -i + -j DROP", "! -i  -j DROP", "! -i lo ! -i eth0 -j DROP", "-i lo ! -i eth0 -j DROP", "! -o lo -j DROP",
 		"--mark 0x1 -j DROP", "-m conntrack --mark 0x1 -j DROP", "-m connmark --mark 0x1/0x0 -j DROP", "-m connmark --mark 0x1 -m connmark --mark 0x2 -j DROP",
 		"-g SLUICE-X -j DROP", "-g SLUICE-X --now", "-g", "! -g SLUICE-X", "-g SLUICE-X -g SLUICE-Y",
 		"-j NFLOG --nflog-prefix a --nflog-size 128", "-j NFLOG --nflog-group 65536", "-j NFLOG --nflog-group", "-j NFLOG --nflog-group 1 --nflog-group 2",

@@ -277,10 +277,18 @@ func (t *tracer) matchesHeaders(r netfilter.Rule) bool {
 		r.Ports != (netfilter.PortRange{}) && (p.Dst.Port() < r.Ports.First || p.Dst.Port() > r.Ports.Last),
 		r.ICMP == netfilter.AnyICMP && !icmp,
 		r.ICMP == netfilter.EchoRequest && (!icmp || !p.Echo),
-		r.NotFrom != "" && r.NotFrom == t.in():
+		r.From != "" && !named(r.From, t.in()),
+		r.NotFrom != "" && named(r.NotFrom, t.in()):
 		return false
 	}
 	return true
+}
+
+// named reports whether an interface has a name, or begins with it where that
+// ends in "+". What came in by none has no name, and yet begins with nothing.
+func named(name, in string) bool {
+	begin, many := strings.CutSuffix(name, "+")
+	return in == name || many && strings.HasPrefix(in, begin)
 }
 
 // in is the interface that the packet came in by, as far as the hook knows it.
