@@ -19,6 +19,8 @@ type Setting struct {
 	Why   string // what goes wrong without it
 	// VerifyOnly: another owns the switch; it is read and never written.
 	VerifyOnly bool
+	// AtLeast: a number that is higher than Value is right too.
+	AtLeast bool
 	// Module is the kernel module that has the switch; "": IPVS's, or none. It
 	// is not loaded here.
 	Module string
@@ -81,20 +83,20 @@ func apply(root string, s Setting) (wrote bool, err error) {
 		}
 		return false, errors.New("this kernel does not have it; is the module loaded?")
 	}
-	if err != nil || was == s.Value {
+	if err != nil || s.enough(was) {
 		return false, err
 	}
 	if s.VerifyOnly {
 		return false, fmt.Errorf("it is %s", was)
 	}
 	if err := os.WriteFile(path, []byte(s.Value), 0o644); err != nil {
-		return false, fmt.Errorf("it is %s and cannot be set: %w", was, err)
+		return false, fmt.Errorf("it is %s and cannot be set: %w%s", was, err, remedy(err))
 	}
 	now, err := read(path)
 	if err != nil {
 		return true, fmt.Errorf("set, but cannot be read back: %w", err)
 	}
-	if now != s.Value {
+	if !s.enough(now) {
 		return true, fmt.Errorf("set, but reads back as %s", now)
 	}
 	return true, nil
