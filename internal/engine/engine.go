@@ -116,6 +116,7 @@ type Engine struct {
 	opts  Options
 	inbox inbox
 	facts atomic.Pointer[Facts]
+	asked *reconcile.Questions
 	tables
 	state  // Run's goroutine's
 	routes routes
@@ -130,6 +131,7 @@ type tables struct {
 	addresses *ladder.Table[Owner, vip.Key, vip.Spec]
 	health    *side[healthcheck.Key, healthcheck.Spec]
 	loops     []tableLoop
+	look      lookers
 }
 
 // state is what the engine knows.
@@ -178,11 +180,13 @@ func New(opts Options) *Engine {
 			rising:   map[Owner]*rise{},
 		},
 	}
+	e.asked = reconcile.NewQuestions(e.inbox.ring)
 	e.publish()
 	rules := newLoop(e, opts.Targets.Rules, table[netfilter.Key]{rulesRung, "netfilter", self[netfilter.Key], nodeport.Free})
 	servers := newLoop(e, opts.Targets.Servers, table[ipvs.Key]{serversRung, "ipvs", serverOf, nil})
 	addresses := newLoop(e, opts.Targets.Addresses, table[vip.Key]{addressesRung, "vip", self[vip.Key], nil})
 	e.loops = []tableLoop{rules, servers, addresses}
+	e.look = lookers{rules: rules, servers: servers, addresses: addresses}
 
 	e.rules = ladder.NewTable(rules, self[netfilter.Key], nodeport.Free)
 	e.servers = ladder.NewTable(servers, serverOf, nil)
@@ -190,6 +194,7 @@ func New(opts Options) *Engine {
 	if opts.Targets.Health != nil {
 		e.health = newSide(e, "healthcheck", opts.Targets.Health)
 		e.loops = append(e.loops, e.health.loop)
+		e.look.health = e.health.loop
 	}
 	e.routes = newRoutes(e)
 	e.police = newPolice(opts.Planner)
@@ -244,6 +249,7 @@ func (e *Engine) Status() []reconcile.Status {
 func (e *Engine) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	defer loops.Wait()
+	defer e.asked.End()
 	for _, l := range e.loops {
 		loops.Go(func() { l.Run(ctx) })
 	}
@@ -271,6 +277,7 @@ func (e *Engine) Run(ctx context.Context) {
 		e.resolve()
 		e.announce()
 		e.publish()
+		e.asked.Answer()
 	}
 }
 

@@ -152,6 +152,7 @@ type EndpointPort struct {
 type Endpoint struct {
 	Addr        netip.Addr
 	Node        string // nodeName; "" when unknown
+	Pod         string // by name, of the slice's namespace; "" when unknown, or no pod. For people
 	Zone        string
 	Ready       bool // nil: true
 	Serving     bool // nil: as Ready

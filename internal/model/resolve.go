@@ -16,8 +16,10 @@ func Resolve(s *Store, name Name) View {
 		return View{Service: name}
 	}
 	view := View{Service: name, UID: svc.UID, Created: svc.Created}
-	frontends, problems := s.frontends(svc)
-	view.Problems = problems
+	frontends, refused := s.frontends(svc)
+	for _, r := range refused {
+		view.Problems = append(view.Problems, r.problem)
+	}
 	for _, h := range s.health(svc) {
 		if winner := s.winner(h.key()); winner != name {
 			view.Problems = append(view.Problems, contested(svc, "healthCheckNodePort", h.key(), winner))
@@ -46,7 +48,7 @@ func Resolve(s *Store, name Name) View {
 
 // frontends are all the frontends a Service asks for, without their endpoints
 // and before rivals are looked at, and what is wrong with the rest.
-func (s *Store) frontends(svc Service) ([]Frontend, []Problem) {
+func (s *Store) frontends(svc Service) ([]Frontend, []refusal) {
 	b := frontendBuilder{store: s, svc: svc, seen: map[FrontendKey]struct{}{}}
 	for _, a := range svc.ClusterIPs {
 		b.add(ClusterIP, "spec.clusterIPs", a)
@@ -64,7 +66,7 @@ func (s *Store) frontends(svc Service) ([]Frontend, []Problem) {
 		b.add(LoadBalancerIP, "status.loadBalancer.ingress", a)
 	}
 	b.addShortcuts()
-	return b.frontends, b.problems
+	return b.frontends, b.refused
 }
 
 type frontendBuilder struct {
@@ -72,7 +74,14 @@ type frontendBuilder struct {
 	svc       Service
 	seen      map[FrontendKey]struct{}
 	frontends []Frontend
-	problems  []Problem
+	refused   []refusal
+}
+
+// refusal is an address that a Service asks for and must not have.
+type refusal struct {
+	kind    FrontendKind
+	addr    netip.Addr
+	problem Problem
 }
 
 // add makes one frontend of each port on an address, or says why it may not.
@@ -80,14 +89,14 @@ func (b *frontendBuilder) add(kind FrontendKind, field string, addr netip.Addr) 
 	family := FamilyOf(addr)
 	if _, serves := b.clusterIP(family); !serves {
 		if kind != NodePort { // a NodePort asks for no family by itself
-			b.refuse("FamilyMismatch", "%s: %s is an %s address but the Service has no %s cluster IP; remove it, or add the family to spec.ipFamilies",
-				field, addr, family, family)
+			b.refuse(kind, addr, "FamilyMismatch", fmt.Sprintf("%s: %s is an %s address but the Service has no %s cluster IP; remove it, or add the family to spec.ipFamilies",
+				field, addr, family, family))
 		}
 		return
 	}
 	if _, taken := b.store.here.taken[addr]; taken && kind != NodePort {
-		b.refuse("AddressIsNodes", "%s: %s is an address of a node or of the API server; a node that bound it would cut itself off, so it is not served; choose another address",
-			field, addr)
+		b.refuse(kind, addr, "AddressIsNodes", fmt.Sprintf("%s: %s is an address of a node or of the API server; a node that bound it would cut itself off, so it is not served; choose another address",
+			field, addr))
 		return
 	}
 	if kind == ExternalIP && !b.allowed(addr) {
@@ -188,8 +197,8 @@ func (b *frontendBuilder) allowed(addr netip.Addr) bool {
 	if slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return true
 	}
-	b.refuse("ExternalIPNotAllowed", "spec.externalIPs: %s is in no range that --allow-external-ips names, so it is not served; "+
-		"have a load balancer address allocated instead (externalIPs are deprecated, KEP-5707), or have the range allowed", addr)
+	b.refuse(ExternalIP, addr, "ExternalIPNotAllowed", fmt.Sprintf("spec.externalIPs: %s is in no range that --allow-external-ips names, so it is not served; "+
+		"have a load balancer address allocated instead (externalIPs are deprecated, KEP-5707), or have the range allowed", addr))
 	return false
 }
 
@@ -203,8 +212,8 @@ func (b *frontendBuilder) clusterIP(f Family) (addr netip.Addr, ok bool) {
 	return b.svc.ClusterIPs[i], true
 }
 
-func (b *frontendBuilder) refuse(reason, format string, args ...any) {
-	b.problems = append(b.problems, problem(b.svc, reason, fmt.Sprintf(format, args...)))
+func (b *frontendBuilder) refuse(kind FrontendKind, addr netip.Addr, reason, message string) {
+	b.refused = append(b.refused, refusal{kind, addr, problem(b.svc, reason, message)})
 }
 
 func contested(svc Service, what string, f FrontendKey, winner Name) Problem {

@@ -47,10 +47,11 @@ type Options[O, K comparable] struct {
 
 // Loop is one table's reconcile loop.
 type Loop[O, K, V comparable] struct {
-	opts   Options[O, K]
-	target Target[K, V]
-	inbox  *inbox[O, K, V]
-	status atomic.Pointer[Status]
+	opts      Options[O, K]
+	target    Target[K, V]
+	inbox     *inbox[O, K, V]
+	questions *Questions
+	status    atomic.Pointer[Status]
 
 	// What follows belongs to Run's goroutine.
 	tracker  *delta.Tracker[O, K, V]
@@ -107,6 +108,7 @@ func NewLoop[O, K, V comparable](target Target[K, V], opts Options[O, K]) *Loop[
 
 		deferred: map[K]time.Time{},
 	}
+	l.questions = NewQuestions(l.inbox.ring)
 	l.publish()
 	return l
 }
@@ -126,6 +128,7 @@ func (l *Loop[O, K, V]) Status() Status { return *l.status.Load() }
 
 // Run drives the table until ctx ends. It leaves the table as it is then.
 func (l *Loop[O, K, V]) Run(ctx context.Context) {
+	defer l.questions.End()
 	if !l.start(ctx) {
 		return
 	}
@@ -156,6 +159,7 @@ func (l *Loop[O, K, V]) Run(ctx context.Context) {
 		l.prune()
 		l.settle()
 		l.publish()
+		l.questions.Answer()
 	}
 }
 

@@ -205,7 +205,11 @@ func FuzzEndpointSlice(f *testing.F) {
 		for i, e := range s.Endpoints {
 			a, err := parseAddr(firstOf(e.Addresses))
 			used := err == nil && model.FamilyOf(a) == slice.Family &&
-				slices.ContainsFunc(slice.Endpoints, func(x model.Endpoint) bool { return same(x, endpoint(a, &e)) && x.Addr == a })
+				slices.ContainsFunc(slice.Endpoints, func(x model.Endpoint) bool {
+					said := endpoint(a, &e)
+					said.Pod = PodOf(&s, &e)
+					return same(x, said) && x.Addr == a
+				})
 			c.settle(fmt.Sprintf("endpoints[%d].addresses[0]", i), firstOf(e.Addresses), used)
 		}
 		for i, p := range s.Ports {

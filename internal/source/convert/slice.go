@@ -31,7 +31,7 @@ func EndpointSlice(s *discoveryv1.EndpointSlice) (slice model.EndpointSlice, ok 
 		Service:   service,
 		Family:    family,
 		Ports:     endpointPorts(s.Ports, r),
-		Endpoints: endpoints(s.Endpoints, family, r),
+		Endpoints: endpoints(s, family, r),
 		Triggered: triggered(s, r),
 	}, true, r.list()
 }
@@ -96,7 +96,8 @@ func endpointPort(p *discoveryv1.EndpointPort, i int, r *report) (model.Endpoint
 
 // endpoints leaves out what says the same of the same address twice. Records of
 // one address that differ all stay: the model prefers one by rules of its own.
-func endpoints(given []discoveryv1.Endpoint, family model.Family, r *report) []model.Endpoint {
+func endpoints(s *discoveryv1.EndpointSlice, family model.Family, r *report) []model.Endpoint {
+	given := s.Endpoints
 	list := make([]model.Endpoint, 0, len(given))
 	first := make(map[netip.Addr]int, len(given))
 	for i := range given {
@@ -107,6 +108,7 @@ func endpoints(given []discoveryv1.Endpoint, family model.Family, r *report) []m
 			continue
 		}
 		next := endpoint(a, e)
+		next.Pod = PodOf(s, e)
 		if at, twice := first[a]; !twice {
 			first[a] = len(list)
 		} else if same(list[at], next) {
@@ -153,11 +155,22 @@ func endpoint(a netip.Addr, e *discoveryv1.Endpoint) model.Endpoint {
 	return next
 }
 
+// PodOf is the name of the pod that an endpoint of a slice refers to; "" when it
+// refers to none, or to what could be no endpoint of that slice. Nothing depends
+// on it but what people are shown.
+func PodOf(s *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint) string {
+	ref := e.TargetRef
+	if ref == nil || ref.Kind != PodKind || ref.Namespace != "" && ref.Namespace != s.Namespace {
+		return ""
+	}
+	return ref.Name
+}
+
 func same(a, b model.Endpoint) bool {
 	if !slices.Equal(a.ForZones, b.ForZones) || !slices.Equal(a.ForNodes, b.ForNodes) {
 		return false
 	}
-	return a.Node == b.Node && a.Zone == b.Zone &&
+	return a.Node == b.Node && a.Zone == b.Zone && a.Pod == b.Pod &&
 		a.Ready == b.Ready && a.Serving == b.Serving && a.Terminating == b.Terminating
 }
 

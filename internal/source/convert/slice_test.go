@@ -118,6 +118,19 @@ func TestEndpointSliceFields(t *testing.T) {
 			},
 		},
 		{
+			name: "pods, and what is none of the slice's",
+			change: endpoints(
+				discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: "web-0", UID: "u"}},
+				discoveryv1.Endpoint{Addresses: []string{"10.0.0.2"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "web-1"}},
+				discoveryv1.Endpoint{Addresses: []string{"10.0.0.3"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: "other", Name: "web-2"}},
+				discoveryv1.Endpoint{Addresses: []string{"10.0.0.4"}, TargetRef: &corev1.ObjectReference{Kind: "Machine", Name: "web-3"}},
+			),
+			want: func(w *model.EndpointSlice) {
+				w.Endpoints = []model.Endpoint{ready("10.0.0.1"), ready("10.0.0.2"), ready("10.0.0.3"), ready("10.0.0.4")}
+				w.Endpoints[0].Pod, w.Endpoints[1].Pod = "web-0", "web-1"
+			},
+		},
+		{
 			name: "IPv6",
 			change: func(s *discoveryv1.EndpointSlice) {
 				s.AddressType = discoveryv1.AddressTypeIPv6

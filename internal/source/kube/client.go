@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"errors"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -12,11 +13,48 @@ import (
 	"sluice.dev/sluice/internal/api/client"
 )
 
-// A node's proxy makes a few lists at start, watches, and now and then an
-// Event: it is held back only when something is wrong.
+// Connection says how an API server is reached.
+type Connection struct {
+	Kubeconfig string // file; "": the service account of the Pod this runs in
+	// Master is the server's URL, which goes before what Kubeconfig or the Pod's
+	// environment say; "": they say it.
+	Master string
+	// QPS and Burst are how many requests a second each client makes, and how
+	// many at once; below 0: as many as it likes.
+	QPS   float32
+	Burst int
+}
+
+// Clients are those of one API server: of Kubernetes's kinds, of ours, and of
+// objects without their types.
+type Clients struct {
+	Core    *kubernetes.Clientset
+	API     *client.Client
+	Dynamic *dynamic.DynamicClient
+}
+
+// Connect makes the clients of an agent.
+func Connect(c Connection) (clients Clients, err error) {
+	config, err := load(c.Kubeconfig, c.Master)
+	if err != nil {
+		return Clients{}, err
+	}
+	config.QPS, config.Burst = c.QPS, c.Burst
+	if clients.API, err = client.New(config); err != nil {
+		return Clients{}, err
+	}
+	if clients.Dynamic, err = dynamic.NewForConfig(config); err != nil {
+		return Clients{}, fmt.Errorf("client of %s: %w", config.Host, err)
+	}
+	clients.Core, err = newClient(rest.CopyConfig(config))
+	return clients, err
+}
+
+// The rate of an agent's requests. It makes a few lists at start, watches, and
+// now and then an Event: it is held back only when something is wrong.
 const (
-	qps   = 20
-	burst = 40
+	DefaultQPS   = 20
+	DefaultBurst = 40
 )
 
 // Who writes for the whole cluster makes some requests for each Service, and
@@ -90,21 +128,31 @@ func configOf(kubeconfig string) (*rest.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.QPS, config.Burst = qps, burst
+	config.QPS, config.Burst = DefaultQPS, DefaultBurst
 	return config, nil
 }
 
-func loadConfig(kubeconfig string) (*rest.Config, error) {
-	if kubeconfig == "" {
-		config, err := rest.InClusterConfig()
+func loadConfig(kubeconfig string) (*rest.Config, error) { return load(kubeconfig, "") }
+
+// load finds the server and the credentials for it. With a master and no
+// kubeconfig they are the Pod's, if this runs in one, or none.
+func load(kubeconfig, master string) (*rest.Config, error) {
+	if kubeconfig != "" {
+		config, err := clientcmd.BuildConfigFromFlags(master, kubeconfig)
 		if err != nil {
-			return nil, fmt.Errorf("configuration in the cluster (no kubeconfig was given): %w", err)
+			return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
 		}
 		return config, nil
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+	config, err := rest.InClusterConfig()
+	switch {
+	case err == nil && master != "":
+		config.Host = master
+	case err == nil:
+	case errors.Is(err, rest.ErrNotInCluster) && master != "":
+		return &rest.Config{Host: master}, nil
+	default:
+		return nil, fmt.Errorf("configuration in the cluster (no kubeconfig was given): %w", err)
 	}
 	return config, nil
 }

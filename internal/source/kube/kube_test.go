@@ -494,14 +494,16 @@ func TestTrimKeepsWhatIsRead(t *testing.T) {
 	e := slice("x", "a")
 	e.Endpoints = []discoveryv1.Endpoint{{
 		Addresses: []string{"10.0.0.1", "10.0.0.2"}, NodeName: new("n1"), Zone: new("z"), Hostname: new("h"),
-		TargetRef: &corev1.ObjectReference{Name: "pod"}, Hints: &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z"}}},
+		TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: e.Namespace, Name: "pod", UID: "u", ResourceVersion: "7"}, Hints: &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z"}}},
+	}, {
+		Addresses: []string{"10.0.0.3"}, TargetRef: &corev1.ObjectReference{Kind: "Machine", Name: "m"},
 	}}
 	wantSlice, _, _ := convert.EndpointSlice(e)
 	trimTwice(t, e)
 	if got, _, _ := convert.EndpointSlice(e); !reflect.DeepEqual(got, wantSlice) {
 		t.Errorf("got  %v\nwant %v", got, wantSlice)
 	}
-	if e.Endpoints[0].TargetRef != nil || len(e.Endpoints[0].Addresses) != 1 {
+	if got := e.Endpoints[0].TargetRef; *got != (corev1.ObjectReference{Kind: "Pod", Name: "pod"}) || e.Endpoints[1].TargetRef != nil || len(e.Endpoints[0].Addresses) != 1 {
 		t.Errorf("not trimmed: %+v", e)
 	}
 

@@ -81,7 +81,11 @@ func trimSlice(o *discoveryv1.EndpointSlice) {
 		if len(e.Addresses) > 1 {
 			e.Addresses = e.Addresses[:1:1]
 		}
+		pod := convert.PodOf(o, e)
 		e.Hostname, e.TargetRef, e.DeprecatedTopology = nil, nil, nil
+		if pod != "" {
+			e.TargetRef = &corev1.ObjectReference{Kind: convert.PodKind, Name: pod}
+		}
 	}
 }
 
