@@ -26,10 +26,12 @@ const (
 	cmdSetDest    = 6
 	cmdDelDest    = 7
 	cmdGetDest    = 8
+	cmdGetDaemon  = 11
 	cmdGetInfo    = 15
 
 	attrService = 1
 	attrDest    = 2
+	attrDaemon  = 3
 
 	infoVersion = 1
 	infoSlots   = 2

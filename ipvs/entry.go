@@ -38,6 +38,38 @@ type Table struct {
 	ConnectionSlots uint32   // size of the connection hash table
 }
 
+// Daemon is one of the kernel's two sync daemons, which tell connections to
+// other directors (master) or are told them (backup). Sluice uses none.
+type Daemon struct {
+	State     DaemonState
+	Interface string // multicast goes out, or comes in, here
+	SyncID    uint32
+	MaxLength uint16     // of a sync message; 0: not told (as below)
+	Group     netip.Addr // multicast group; the zero Addr: not told
+	Port      uint16
+	TTL       uint8
+}
+
+// DaemonState is which of the two a sync daemon is.
+type DaemonState uint32
+
+// The states.
+const (
+	DaemonMaster DaemonState = 1
+	DaemonBackup DaemonState = 2
+)
+
+// String is "master" or "backup", and "" for anything else.
+func (s DaemonState) String() string {
+	switch {
+	case s&DaemonMaster != 0:
+		return "master"
+	case s&DaemonBackup != 0:
+		return "backup"
+	}
+	return ""
+}
+
 // Timeouts are how long connections without traffic are kept, in whole
 // seconds. They are one set for the whole network namespace.
 type Timeouts struct {

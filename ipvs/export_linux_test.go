@@ -52,6 +52,8 @@ func DecodeDestination(msg []byte, of model.Family) (DestinationEntry, error) {
 	return decodeDestination(msg, of)
 }
 
+func DecodeDaemon(msg []byte) (Daemon, error) { return decodeDaemon(msg) }
+
 // RunOnLibrary runs an operation as Timeouts and SetTimeouts do.
 func (h *KernelHandle) RunOnLibrary(ctx context.Context, op func(*moby.Handle) error) error {
 	return h.timeouts.do(ctx, op)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -19,8 +18,6 @@ import (
 	"sluice.dev/sluice/ipvs"
 	"sluice.dev/sluice/ipvs/ipvstest"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 // Whatever commands come, in whatever order: the fake and the kernel answer
 // with the same errno and hold the same table.

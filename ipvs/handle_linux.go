@@ -75,7 +75,7 @@ func (h *KernelHandle) VirtualServers(ctx context.Context) ([]VirtualServerEntry
 
 // VirtualServer implements Handle.
 func (h *KernelHandle) VirtualServer(ctx context.Context, vs VirtualServer) (VirtualServerEntry, error) {
-	if err := vs.validate(); err != nil {
+	if err := vs.ValidateRead(); err != nil {
 		return VirtualServerEntry{}, err
 	}
 	var e VirtualServerEntry
@@ -91,7 +91,7 @@ func (h *KernelHandle) VirtualServer(ctx context.Context, vs VirtualServer) (Vir
 
 // Destinations implements Handle.
 func (h *KernelHandle) Destinations(ctx context.Context, vs VirtualServer) ([]DestinationEntry, error) {
-	if err := vs.validate(); err != nil {
+	if err := vs.ValidateRead(); err != nil {
 		return nil, err
 	}
 	var entries []DestinationEntry
@@ -104,6 +104,20 @@ func (h *KernelHandle) Destinations(ctx context.Context, vs VirtualServer) ([]De
 		return nil, err
 	}
 	return entries, nil
+}
+
+// Daemons reads the sync daemons that run, at most one of each state.
+func (h *KernelHandle) Daemons(ctx context.Context) ([]Daemon, error) {
+	var daemons []Daemon
+	err := h.conn.Dump(ctx, h.request(cmdGetDaemon, nil), func(msg []byte) error {
+		d, err := decodeDaemon(msg)
+		daemons = append(daemons, d)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read sync daemons: %w", err)
+	}
+	return daemons, nil
 }
 
 // Write implements Handle.

@@ -38,8 +38,18 @@ func (v VirtualServer) String() string {
 	return fmt.Sprintf("FWM %d", v.Mark)
 }
 
-// validate refuses what the wire has no form for.
+// validate refuses what the wire has no form for, and addresses that no key of
+// ours may have.
 func (v VirtualServer) validate() error {
+	if err := v.ValidateRead(); err != nil || v.Mark != 0 {
+		return err
+	}
+	return validateAddr(v.Addr)
+}
+
+// ValidateRead refuses, with EINVAL, what cannot be asked for. Unlike in a
+// command, an address may be of the 4-in-6 form: a foreigner's may be.
+func (v VirtualServer) ValidateRead() error {
 	if v.Mark != 0 {
 		if v.Addr != (netip.AddrPort{}) || v.Protocol != 0 || (v.Family != model.IPv4 && v.Family != model.IPv6) {
 			return fmt.Errorf("firewall-mark service %d needs a family and nothing else: %w", v.Mark, syscall.EINVAL)
@@ -49,7 +59,10 @@ func (v VirtualServer) validate() error {
 	if v.Family != 0 || v.Protocol == 0 {
 		return fmt.Errorf("virtual server %s needs an address, a port and a protocol: %w", v, syscall.EINVAL)
 	}
-	return validateAddr(v.Addr)
+	if !v.Addr.IsValid() || v.Addr.Addr().Zone() != "" {
+		return fmt.Errorf("address %q: %w", v.Addr.String(), syscall.EINVAL)
+	}
+	return nil
 }
 
 // Key names one entry of the table: a virtual server, or one of its

@@ -34,6 +34,18 @@ type Style struct {
 	Names Names
 	// Unsorted leaves the kernel's order (--nosort).
 	Unsorted bool
+	// Columns are the facts that stand behind the names.
+	Columns Columns
+	// Exact writes large counters in full (--exact).
+	Exact bool
+	// Notes say more of each line than ipvsadm does; nil: nothing.
+	Notes Notes
+}
+
+// Notes tell of an entry what the kernel does not know; "" is nothing.
+type Notes interface {
+	VirtualServer(vs VirtualServer) string
+	RealServer(a netip.AddrPort) string
 }
 
 // Names finds names for numbers, and "" where there is none.
@@ -64,67 +76,84 @@ func ReadListing(ctx context.Context, h Handle) (Listing, error) {
 }
 
 // WriteListing writes a listing byte by byte as ipvsadm 1.31 does (ipvsadm
-// -L -n, or -L with names).
+// -L -n, or -L with names), unless there are Notes.
+//
+// One difference: a destination's counters of connections and packets are of
+// 64 bits here. ipvsadm shows the lower 32 bits of what the kernel tells it.
 func WriteListing(w io.Writer, l Listing, style Style) error {
 	out := bufio.NewWriter(w)
 	if l.Table != nil {
 		v := l.Table.Version
 		fmt.Fprintf(out, "IP Virtual Server version %d.%d.%d (size=%d)\n", v[0], v[1], v[2], l.Table.ConnectionSlots)
 	}
-	cols := columns(ruleColumns{})
-	cols.title(out)
-	servers := l.Servers
-	if !style.Unsorted {
-		servers = mergeSort(servers, compareServers)
-	}
-	for _, s := range servers {
-		cols.server(out, style.server(s.VirtualServer), s.VirtualServerEntry)
-		dests := s.Destinations
-		if !style.Unsorted {
-			dests = mergeSort(dests, compareDestinations)
-		}
-		for _, d := range dests {
-			cols.destination(out, style.address(d.RealServer, s.Protocol), d)
+	cols := style.columns()
+	title := cols.title()
+	lines := noted{out, style.Notes != nil, max(len(title[0]), len(title[1]))}
+	lines.write(title[0], "Service")
+	lines.write(title[1], "Pod (Node)")
+	for _, s := range style.Sorted(l.Servers) {
+		lines.write(cols.server(style.server(s.VirtualServer), s.VirtualServerEntry), style.note(s.VirtualServer, netip.AddrPort{}))
+		for _, d := range style.SortedDestinations(s.Destinations) {
+			lines.write(cols.destination(style.address(d.RealServer, s.Protocol), d), style.note(s.VirtualServer, d.RealServer))
 		}
 	}
 	return out.Flush()
 }
 
-// columns is what the listing options differ in: which facts of an entry stand
-// behind its name. Errors stay in the writer.
-type columns interface {
-	title(w io.Writer)
-	server(w io.Writer, name string, e VirtualServerEntry)
-	destination(w io.Writer, name string, e DestinationEntry)
+// noted writes lines with notes behind them, from a column on if they are
+// short enough. Errors stay in the writer.
+type noted struct {
+	w     io.Writer
+	on    bool
+	width int
 }
 
-// ruleColumns is the listing without options.
-type ruleColumns struct{}
-
-func (ruleColumns) title(w io.Writer) {
-	fmt.Fprint(w, "Prot LocalAddress:Port Scheduler Flags\n"+
-		"  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n")
+func (n noted) write(line, note string) {
+	if !n.on || note == "" {
+		fmt.Fprintln(n.w, line)
+		return
+	}
+	fmt.Fprintf(n.w, "%-*s  %s\n", n.width, strings.TrimRight(line, " "), note)
 }
 
-func (ruleColumns) server(w io.Writer, name string, e VirtualServerEntry) {
-	fmt.Fprintf(w, "%s %s%s\n", name, e.Spec.Scheduler, serverFlags(e))
+// note is what Notes say of a destination, or of a virtual server if there is
+// no real server.
+func (s Style) note(vs VirtualServer, real netip.AddrPort) string {
+	switch {
+	case s.Notes == nil:
+		return ""
+	case real == netip.AddrPort{}:
+		return s.Notes.VirtualServer(vs)
+	}
+	return s.Notes.RealServer(real)
 }
 
-func (ruleColumns) destination(w io.Writer, name string, e DestinationEntry) {
-	fmt.Fprintf(w, "  -> %-28s %-7s %-6d %-10d %-10d\n",
-		name, e.Spec.Forward, int32(e.Spec.Weight), e.Active, e.Inactive) // signed in the kernel
+// Sorted is virtual servers in the order they are shown in.
+func (s Style) Sorted(servers []ListedServer) []ListedServer {
+	if s.Unsorted {
+		return servers
+	}
+	return mergeSort(servers, compareServers)
+}
+
+// SortedDestinations is the same for destinations.
+func (s Style) SortedDestinations(dests []DestinationEntry) []DestinationEntry {
+	if s.Unsorted {
+		return dests
+	}
+	return mergeSort(dests, compareDestinations)
 }
 
 // serverFlags is what stands behind the scheduler.
 func serverFlags(e VirtualServerEntry) string {
 	var s strings.Builder
 	spec := e.Spec
-	if names := schedulerFlags(spec); len(names) > 0 {
-		s.WriteString(" (" + strings.Join(names, ",") + ")")
+	if spec.Flags&schedFlags != 0 {
+		s.WriteString(" (" + schedulerFlags(spec) + ")")
 	}
 	if spec.Flags&Persistent != 0 {
 		fmt.Fprintf(&s, " persistent %d", spec.Timeout)
-		s.WriteString(maskText(e.IPFamily(), spec.Netmask))
+		s.WriteString(maskText(" mask ", e.IPFamily(), spec.Netmask))
 		if spec.PEName != "" {
 			s.WriteString(" pe " + spec.PEName)
 		}
@@ -135,30 +164,34 @@ func serverFlags(e VirtualServerEntry) string {
 	return s.String()
 }
 
-// maskText is the persistence mask, unless it tells every client apart.
-func maskText(family model.Family, mask uint32) string {
+// maskText is the persistence mask with a word before it, unless it tells
+// every client apart.
+func maskText(word string, family model.Family, mask uint32) string {
 	switch {
 	case family == model.IPv6 && mask != HostMask6:
-		return " mask " + strconv.Itoa(int(int32(mask))) // signed as ipvsadm prints it
+		return word + strconv.Itoa(int(int32(mask))) // signed as ipvsadm prints it
 	case family == model.IPv4 && mask != HostMask4:
-		return " mask " + netip.AddrFrom4([4]byte{byte(mask >> 24), byte(mask >> 16), byte(mask >> 8), byte(mask)}).String()
+		return word + netip.AddrFrom4([4]byte{byte(mask >> 24), byte(mask >> 16), byte(mask >> 8), byte(mask)}).String()
 	}
 	return ""
 }
 
-// schedulerFlags names the three flags as their scheduler does.
-func schedulerFlags(spec VirtualServerSpec) []string {
-	names := [3]string{"flag-1", "flag-2", "flag-3"}
+const schedFlags = Sched1 | Sched2 | Sched3
+
+// schedulerFlags names the three flags as their scheduler does. Those that
+// have names of their own have two, and ipvsadm passes over the third.
+func schedulerFlags(spec VirtualServerSpec) string {
+	names := []string{"flag-1", "flag-2", "flag-3"}
 	if spec.Scheduler == "sh" || spec.Scheduler == "mh" {
-		names[0], names[1] = spec.Scheduler+"-fallback", spec.Scheduler+"-port"
+		names = []string{spec.Scheduler + "-fallback", spec.Scheduler + "-port"}
 	}
 	var set []string
-	for i, f := range [3]Flags{Sched1, Sched2, Sched3} {
-		if spec.Flags&f != 0 {
-			set = append(set, names[i])
+	for i, name := range names {
+		if spec.Flags&(Sched1<<i) != 0 {
+			set = append(set, name)
 		}
 	}
-	return set
+	return strings.Join(set, ",")
 }
 
 // String is the method's name in a listing.
@@ -182,7 +215,7 @@ func (f Forward) String() string {
 // signed number.
 func (s Style) server(vs VirtualServer) string {
 	if vs.Mark == 0 {
-		return fmt.Sprintf("%-4s %s", vs.Protocol, s.address(vs.Addr, vs.Protocol))
+		return fmt.Sprintf("%-4s %s", protocolName(vs.Protocol), s.address(vs.Addr, vs.Protocol))
 	}
 	name := "FWM  " + strconv.Itoa(int(int32(vs.Mark))) // see above
 	if vs.Family == model.IPv6 {
@@ -191,17 +224,35 @@ func (s Style) server(vs VirtualServer) string {
 	return name
 }
 
-// The longest texts of address and port: ipvsadm cuts those of IPv4 at the
-// width of their column and others at the end of its buffer. Only names are
-// that long.
+// protocolName is "?" for what no tool makes virtual servers of.
+func protocolName(p model.Protocol) string {
+	switch p {
+	case model.TCP, model.UDP, model.SCTP:
+		return p.String()
+	}
+	return "?"
+}
+
+// The longest texts of address and port: ipvsadm cuts those of IPv4 in a table
+// at the width of their column and others at the end of its buffer. Only names
+// are that long.
 const (
 	longest4 = 28
 	longest6 = 59
 )
 
-// address is an address and port. A protocol of 0, which is what firewall-mark
-// services have, has no names for ports.
+// address is an address and port as a table has them.
 func (s Style) address(a netip.AddrPort, protocol model.Protocol) string {
+	text := s.fullAddress(a, protocol)
+	if a.Addr().Is4() {
+		return text[:min(len(text), longest4)]
+	}
+	return text
+}
+
+// fullAddress is an address and port. A protocol of 0, which is what
+// firewall-mark services have, has no names for ports.
+func (s Style) fullAddress(a netip.AddrPort, protocol model.Protocol) string {
 	host, port := hostText(a.Addr()), strconv.Itoa(int(a.Port()))
 	if s.Names != nil {
 		if name := s.Names.Host(a.Addr()); name != "" {
@@ -211,11 +262,11 @@ func (s Style) address(a netip.AddrPort, protocol model.Protocol) string {
 			port = name
 		}
 	}
-	text, longest := host+":"+port, longest4
+	text := host + ":" + port
 	if a.Addr().Is6() {
-		text, longest = "["+host+"]:"+port, longest6
+		text = "[" + host + "]:" + port
 	}
-	return text[:min(len(text), longest)]
+	return text[:min(len(text), longest6)]
 }
 
 // hostText is an address as inet_ntop writes it: netip writes the obsolete

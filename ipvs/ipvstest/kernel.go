@@ -118,7 +118,7 @@ func (k *Kernel) VirtualServers(ctx context.Context) (entries []ipvs.VirtualServ
 func (k *Kernel) VirtualServer(ctx context.Context, vs ipvs.VirtualServer) (e ipvs.VirtualServerEntry, err error) {
 	key := ipvs.Key{VirtualServer: vs}
 	err = k.call(ctx, Call{Verb: "VirtualServer", Key: key}, func() error {
-		if err := (ipvs.Command{Key: key}).Validate(); err != nil {
+		if err := vs.ValidateRead(); err != nil {
 			return err
 		}
 		if k.servers[vs] == nil {
@@ -135,7 +135,7 @@ func (k *Kernel) Destinations(ctx context.Context, vs ipvs.VirtualServer) (entri
 	key := ipvs.Key{VirtualServer: vs}
 	err = k.call(ctx, Call{Verb: "Destinations", Key: key}, func() error {
 		entries = k.destinations(vs)
-		return (ipvs.Command{Key: key}).Validate()
+		return vs.ValidateRead()
 	})
 	return entries, err
 }

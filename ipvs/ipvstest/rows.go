@@ -68,7 +68,7 @@ func serverRows() []row {
 			with(one, serverCommand(ipvs.Create, vs6()), serverCommand(ipvs.Create, at("10.96.0.1:81", model.TCP)), serverCommand(ipvs.Create, at("10.96.0.1:80", model.UDP))),
 			serverCommand(ipvs.Create, at("10.96.0.1:80", model.SCTP)), 0,
 			"TCP  10.96.0.1:80 rr\nTCP  10.96.0.1:81 rr\nUDP  10.96.0.1:80 rr\nSCTP 10.96.0.1:80 rr\nTCP  [fd00:10:96::1]:80 rr\n"},
-		{"the kernel has no rule for protocols", nil, serverCommand(ipvs.Create, at("10.96.0.1:80", 47)), 0, "protocol 47 10.96.0.1:80 rr\n"},
+		{"the kernel has no rule for protocols", nil, serverCommand(ipvs.Create, at("10.96.0.1:80", 47)), 0, "?    10.96.0.1:80 rr\n"},
 		{"port 0 without persistence", nil, serverCommand(ipvs.Create, at("10.96.0.1:0", model.TCP)), 0, "TCP  10.96.0.1:0 rr\n"},
 		{"any address will do", nil, serverCommand(ipvs.Create, at("0.0.0.0:80", model.TCP)), 0, "TCP  0.0.0.0:80 rr\n"},
 		{"firewall marks of both families", []ipvs.Command{serverCommand(ipvs.Create, mark(7, model.IPv4))},
