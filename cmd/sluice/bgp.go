@@ -2,13 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -18,21 +13,11 @@ import (
 	"sluice.dev/sluice/internal/status"
 )
 
-// askTimeout is how long a running agent may take to answer.
-const askTimeout = 10 * time.Second
-
 // asking is how a running agent is asked, and how its answer is shown.
 type asking struct {
-	address string
-	output  string
+	agent  string
+	output string
 }
-
-// The values of --output.
-const (
-	outputTable = ""
-	outputWide  = "wide"
-	outputJSON  = "json"
-)
 
 // bgpCommand shows what a running agent tells routers.
 func bgpCommand() *cobra.Command {
@@ -45,7 +30,7 @@ func bgpCommand() *cobra.Command {
 		Example: "  sluice bgp peers\n  sluice bgp routes default/web",
 	}
 	f := cmd.PersistentFlags()
-	f.StringVar(&a.address, "address", "127.0.0.1:10249", "where the agent answers: its --metrics-bind-address")
+	agentFlag(f, &a.agent)
 	f.StringVarP(&a.output, "output", "o", outputTable, "wide for more columns, json for what /bgp/peers or /bgp/routes answer")
 	cmd.AddCommand(bgpPeersCommand(&a), bgpRoutesCommand(&a))
 	return cmd
@@ -179,38 +164,5 @@ func (a asking) ask(ctx context.Context, path string, list any) error {
 	if o := a.output; o != outputTable && o != outputWide && o != outputJSON {
 		return fmt.Errorf("--output %q: use wide or json, or leave it out", o)
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+a.address+path, nil)
-	if err != nil {
-		return fmt.Errorf("--address %q: use host:port, such as 127.0.0.1:10249", a.address)
-	}
-	client := http.Client{Transport: &http.Transport{}} // no proxy lies between
-	defer client.CloseIdleConnections()
-	response, err := client.Do(request)
-	if err != nil {
-		if cause, ok := errors.AsType[*url.Error](err); ok {
-			err = cause.Err
-		}
-		return fmt.Errorf("no agent answers at %s: %w; run this on a node where `sluice run` does, and name its --metrics-bind-address with --address", a.address, err)
-	}
-	defer response.Body.Close() //nolint:errcheck // it has been read
-	switch response.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotFound:
-		return fmt.Errorf("the agent at %s has no BGP: it runs without, is older than this command, or --address names something else", a.address)
-	default:
-		text, _ := io.ReadAll(io.LimitReader(response.Body, 500)) // says more than no text does
-		return fmt.Errorf("the agent at %s answers %s: %s", a.address, response.Status, strings.TrimSpace(string(text)))
-	}
-	if err := json.NewDecoder(response.Body).Decode(list); err != nil {
-		return fmt.Errorf("what %s answers is no list of the kind asked for (%w); see that --address is the agent's", a.address, err)
-	}
-	return nil
-}
-
-func writeJSON(out io.Writer, list any) error {
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	return e.Encode(list)
+	return askAgent(ctx, a.agent, path, list)
 }

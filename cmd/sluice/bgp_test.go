@@ -172,18 +172,18 @@ func TestNoAgent(t *testing.T) {
 	for name, c := range map[string]struct {
 		address, command, want string
 	}{
-		"nobody listens": {closed, "peers", "exit 1: no agent answers at ADDR: dial tcp ADDR: connect: connection refused; " +
-			"run this on a node where `sluice run` does, and name its --metrics-bind-address with --address"},
-		"no address":       {"a b", "peers", `exit 1: --address "ADDR": use host:port, such as 127.0.0.1:10249`},
-		"an agent without": {agent(t, metricsOf(nil)), "routes", "exit 1: the agent at ADDR has no BGP: it runs without, is older than this command, or --address names something else"},
+		"nobody listens": {closed, "peers", "exit 1: no agent answers at http://ADDR: dial tcp ADDR: connect: connection refused; " +
+			"run this on a node where `sluice run` does, and name its --metrics-bind-address with --agent"},
+		"no address":       {"a b", "peers", `exit 1: --agent "ADDR": use host:port or http://host:port, such as 127.0.0.1:10249`},
+		"an agent without": {agent(t, metricsOf(nil)), "routes", "exit 1: the agent at http://ADDR has no /bgp/routes: it is older than this command, or --agent names something else"},
 		"no peers":         {agent(t, metricsOf(nothing)), "peers", "no BGPPeer is for this node"},
 		"no routes":        {agent(t, metricsOf(nothing)), "routes", "no Service has a load-balancer address that this node knows of"},
 		"something that fails": {agent(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "overloaded", http.StatusServiceUnavailable)
-		})), "routes", "exit 1: the agent at ADDR answers 503 Service Unavailable: overloaded"},
+		})), "routes", "exit 1: the agent at http://ADDR answers 503 Service Unavailable: overloaded"},
 		"something else": {agent(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte("<html>"))
-		})), "peers", "exit 1: what ADDR answers is no list of the kind asked for (invalid character '<' looking for beginning of value); see that --address is the agent's"},
+		})), "peers", "exit 1: what http://ADDR answers is not what was asked for (invalid character '<' looking for beginning of value); see that --agent is the agent's, and of this command's version"},
 	} {
 		got := strings.ReplaceAll(sluice(t, c.address, c.command), c.address, "ADDR")
 		if got != "\n"+c.want+"\n" {
@@ -199,7 +199,7 @@ func TestBGPHelp(t *testing.T) {
 		help := sluice(t, at, command, "--help")
 		header, _, _ := strings.Cut(strings.TrimSpace(sluice(t, at, command)), "\n")
 		words := regexp.MustCompile(` +`).ReplaceAllString(regexp.QuoteMeta(header), ` +`)
-		if !regexp.MustCompile(words).MatchString(help) || !strings.Contains(help, "--address") || !strings.Contains(help, "sluice bgp "+command) {
+		if !regexp.MustCompile(words).MatchString(help) || !strings.Contains(help, "--agent") || !strings.Contains(help, "sluice bgp "+command) {
 			t.Errorf("%s\nhas no %q", help, header)
 		}
 	}

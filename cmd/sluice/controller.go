@@ -66,7 +66,7 @@ func control(ctx context.Context, c controllerConfig) error {
 	if err != nil {
 		return err
 	}
-	reserved, err := prefixes("--reserved-cidrs", c.reserved, "")
+	reserved, err := prefixes("reserved-cidrs", c.reserved, "")
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -54,16 +53,16 @@ func (c *policyConfig) flags(f *pflag.FlagSet) {
 
 func (c policyConfig) check() error {
 	for _, f := range []struct{ flag, value, one, other string }{
-		{"--policy-deny-action", c.deny, denyReject, denyDrop},
-		{"--policy-unknown-pods", c.unknown, unknownAllow, unknownDeny},
-		{"--policy-hairpin", c.hairpin, hairpinAllow, hairpinEnforce},
+		{"policy-deny-action", c.deny, denyReject, denyDrop},
+		{"policy-unknown-pods", c.unknown, unknownAllow, unknownDeny},
+		{"policy-hairpin", c.hairpin, hairpinAllow, hairpinEnforce},
 	} {
 		if f.value != f.one && f.value != f.other {
-			return fmt.Errorf("%s %q: use %s or %s", f.flag, f.value, f.one, f.other)
+			return wrong(f.flag, "%q: use %s or %s", f.value, f.one, f.other)
 		}
 	}
 	if c.bit < 0 || c.bit > 31 {
-		return fmt.Errorf("--policy-connmark-bit %d: a connection mark has the bits 0 to 31", c.bit)
+		return wrong("policy-connmark-bit", "%d: a connection mark has the bits 0 to 31", c.bit)
 	}
 	return nil
 }

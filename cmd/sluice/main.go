@@ -21,6 +21,9 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if calledAsIPVSADM() {
+		os.Exit(ipvsProgram(os.Args[0]).Run(ctx, os.Args[1:])) //nolint:gocritic // nothing is left to be undone
+	}
 	if err := root().ExecuteContext(ctx); err != nil {
 		os.Exit(complain(os.Stderr, err)) //nolint:gocritic // nothing is left to be undone
 	}
@@ -65,7 +68,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(runCommand(), controllerCommand(), ipvsCommand(), bgpCommand(), policyCommand(), cleanupCommand(), versionCommand())
+	cmd.AddCommand(runCommand(), controllerCommand(), statusCommand(), servicesCommand(), ipvsCommand(), bgpCommand(), policyCommand(), cleanupCommand(), versionCommand())
 	return cmd
 }
 

@@ -92,10 +92,6 @@ func policyExplainCommand() *cobra.Command {
 	return cmd
 }
 
-func agentFlag(f *pflag.FlagSet, at *string) {
-	f.StringVar(at, "agent", "http://127.0.0.1:10249", "where the agent answers: its --metrics-bind-address")
-}
-
 func outputFlag(f *pflag.FlagSet, output *string) {
 	f.StringVarP(output, "output", "o", outputText, "text or json")
 }
@@ -142,7 +138,7 @@ func (x explaining) run(cmd *cobra.Command) error {
 // ask has the query answered by the facts that are named, else by the agent.
 func (x explaining) ask(cmd *cobra.Command, q policy.Query) (policy.Explanation, error) {
 	if x.facts.named() {
-		if cmd.Flags().Changed("agent") {
+		if cmd.Flags().Changed("agent") || cmd.Flags().Changed("address") {
 			return policy.Explanation{}, errors.New("--agent excludes -f and --kubeconfig: one of them has the facts")
 		}
 		facts, problems, err := x.facts.load(cmd.Context())

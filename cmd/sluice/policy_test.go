@@ -170,9 +170,9 @@ func TestExplainCommandHasNoAnswer(t *testing.T) {
 		flags, want string
 	}{
 		"nobody listens":   {"--agent " + closed, "no agent answers at " + closed + ": dial tcp"},
-		"no address":       {"--agent ftp://x", `--agent "ftp://x": use http://host:port, such as http://127.0.0.1:10249`},
-		"policy is off":    {"--agent " + without.URL, "answers 404 Not Found: NetworkPolicy is not enforced here: the agent runs with --enable-policy=false"},
-		"an older agent":   {"--agent " + strings.TrimPrefix(old.URL, "http://"), "knows nothing of NetworkPolicy: it is older than this command"},
+		"no address":       {"--agent ftp://x", `--agent "ftp://x": use host:port or http://host:port, such as 127.0.0.1:10249`},
+		"policy is off":    {"--agent " + without.URL, ": NetworkPolicy is not enforced here: the agent runs with --enable-policy=false"},
+		"an older agent":   {"--agent " + strings.TrimPrefix(old.URL, "http://"), "has no /policy/explain: it is older than this command"},
 		"something else":   {"--agent " + other.URL, "is no explanation; see that --agent is the agent's"},
 		"both":             {"-f " + broken + " --kubeconfig x", "-f and --kubeconfig exclude each other"},
 		"a file is broken": {"-f " + broken, "not every file can be used: "},
@@ -358,7 +358,7 @@ func TestPolicyHelp(t *testing.T) {
 
 // TestOthersEndWith1: commands without codes of their own.
 func TestOthersEndWith1(t *testing.T) {
-	if code, _, said := command(t, "ipvs"); code != 1 || !strings.HasPrefix(said, "sluice: nothing to do") {
+	if code, _, said := command(t, "services", "--agent", "127.0.0.1:1"); code != 1 || !strings.HasPrefix(said, "sluice: no agent answers") {
 		t.Errorf("exit %d, %s", code, said)
 	}
 }

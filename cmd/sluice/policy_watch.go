@@ -62,7 +62,7 @@ func (w watching) run(cmd *cobra.Command) error {
 
 // follow follows the agent, and again when it has gone and come back. One that
 // never was there, or has no policy, is an error.
-func (w watching) follow(cmd *cobra.Command, a policyAgent) error {
+func (w watching) follow(cmd *cobra.Command, a runningAgent) error {
 	ctx, tell := cmd.Context(), cmd.ErrOrStderr()
 	out, encode := cmd.OutOrStdout(), json.NewEncoder(cmd.OutOrStdout())
 	q := status.DeniedQuery{Follow: true, Last: w.last, Pod: w.pod}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -44,14 +45,28 @@ func runCommand() *cobra.Command {
 		Short: "Serve this node's Services until stopped",
 		Long: "Serve this node's Services until stopped, from an API server or from a directory of YAML.\n" +
 			"What the kernel holds is adopted at the start and left in place at the end: a restart breaks no connection.\n" +
-			"`sluice cleanup` removes it.",
+			"`sluice cleanup` removes it.\n\n" +
+			"--config takes kube-proxy's configuration file unchanged, and a file of our own that says what flags say.\n" +
+			"kube-proxy's command line works too: those of its flags that have no effect here are not shown below, and named in the log.",
 		Example: "  sluice run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16\n" +
+			"  sluice run --config /var/lib/kube-proxy/config.conf --config /etc/sluice/agent.yaml\n" +
 			"  sluice run --manifests deploy/examples --hostname-override node1",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.read(cmd.Flags()); err != nil {
+				return err
+			}
 			s, err := c.check()
 			if err != nil {
 				return err
+			}
+			if c.file.print {
+				c.printConfig(cmd.OutOrStdout(), cmd.Flags())
+				return nil
+			}
+			c.file.tell(s.log)
+			if c.initOnly {
+				return prepare(cmd.Context(), s)
 			}
 			return run(cmd.Context(), s)
 		},
@@ -74,7 +89,7 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	speak := newSpeaker(s, world.tell)
-	switches := sysctl.NewKeeper("/proc/sys", sysctl.Wanted(k.serves(model.IPv6)), s.audit, s.log)
+	switches := sysctl.NewKeeper(sysctl.Root(), s.switches(k.serves), s.audit, s.log)
 	enforce := newEnforcer(s, k.families, k.marks, switches)
 	watch := newObserver(s, k.families, k.flows)
 	switches.Apply()
@@ -109,7 +124,7 @@ func run(ctx context.Context, s settings) error {
 	group.Go(func() error { speak.sessions.Run(ctx); return nil })
 	enforce.run(ctx, group)
 	serve(ctx, group, s, health, status.Metrics{
-		Loops: e.Status, Calls: k.calls, Servers: func() status.Servers { return status.Servers(servers.Counts()) },
+		Loops: e.Status, Node: explained(e, s.source.nodeName, k.families), Calls: k.calls, Servers: func() status.Servers { return status.Servers(servers.Counts()) },
 		Connections: watch.connections, SysctlDrift: switches.Drift,
 		BGP:    speak.shown(func() []model.Problem { return e.Facts().Problems }),
 		Policy: enforce.shown(func() policy.Status { return e.Facts().Policy }),
@@ -130,7 +145,7 @@ func engineOptions(s settings, families []model.Family) engine.Options {
 		Store:    storeOptions(s),
 		Families: families,
 		IPVS:     ipvs.Options{Scheduler: s.service.scheduler},
-		NodeCIDR: s.service.detectMode == nodeCIDRMode,
+		NodeCIDR: s.service.detect.mode == nodeCIDRMode,
 		Rules:    rules(s, families),
 		Audit:    s.audit,
 		Patience: patience,
@@ -140,8 +155,15 @@ func engineOptions(s settings, families []model.Family) engine.Options {
 
 // serve answers over HTTP until ctx ends.
 func serve(ctx context.Context, group *errgroup.Group, s settings, h status.Health, m status.Metrics) {
-	group.Go(func() error { return status.Serve(ctx, s.serve.metrics, status.MetricsHandler(m), s.log) })
-	group.Go(func() error { return status.Serve(ctx, s.serve.health, status.HealthHandler(h), s.log) })
+	metrics := status.MetricsHandler(m)
+	if s.serve.profiling {
+		metrics = profiled(metrics)
+	}
+	for addr, handler := range map[string]http.Handler{s.serve.metrics: metrics, s.serve.health: status.HealthHandler(h)} {
+		if addr != "" {
+			group.Go(func() error { return status.Serve(ctx, addr, handler, s.log) })
+		}
+	}
 }
 
 // kernelTables are the loops that the node's health is judged by: not that of
@@ -163,13 +185,14 @@ func storeOptions(s settings) model.StoreOptions {
 // rules are the node's static rules, of configuration and what the engine knows.
 func rules(s settings, families []model.Family) func([]netip.Prefix) map[netfilter.Key]netfilter.Spec {
 	return func(pods []netip.Prefix) map[netfilter.Key]netfilter.Spec {
-		if s.service.detectMode == clusterCIDRMode {
+		if s.service.detect.mode == clusterCIDRMode {
 			pods = s.clusterCIDRs
 		}
 		return nodeport.Static(nodeport.Config{
 			Families:      families,
 			Mark:          1 << s.service.masqueradeBit,
 			ClusterCIDRs:  pods,
+			PodInterface:  s.service.detect.podInterface(),
 			MasqueradeAll: s.service.masqueradeAll,
 		})
 	}
@@ -208,15 +231,9 @@ func sources(s settings) (world, error) {
 	if s.source.manifests != "" {
 		return fileWorld(s, host), nil
 	}
-	client, err := kube.NewClient(s.source.kubeconfig)
-	if err != nil {
-		return world{}, err
-	}
-	api, err := kube.NewAPI(s.source.kubeconfig)
-	if err != nil {
-		return world{}, err
-	}
-	objects, err := kube.NewDynamic(s.source.kubeconfig)
+	clients, err := kube.Connect(kube.Connection{
+		Kubeconfig: s.source.kubeconfig, Master: s.source.master, QPS: s.source.qps, Burst: s.source.burst,
+	})
 	if err != nil {
 		return world{}, err
 	}
@@ -224,10 +241,10 @@ func sources(s settings) (world, error) {
 	if s.policy.enable {
 		kinds |= kube.Policing
 	}
-	recorder := kube.NewRecorder(kube.RecorderOptions{Client: client, NodeName: s.source.nodeName, Logger: s.log})
+	recorder := kube.NewRecorder(kube.RecorderOptions{Client: clients.Core, NodeName: s.source.nodeName, Logger: s.log})
 	return world{
 		facts: []source.Source{host, kube.New(kube.Options{
-			Client: client, API: api, Dynamic: objects, Kinds: kinds, SecretNamespace: s.balancer.secrets,
+			Client: clients.Core, API: clients.API, Dynamic: clients.Dynamic, Kinds: kinds, SecretNamespace: s.balancer.secrets,
 			NodeName: s.source.nodeName, KnownScheduler: ipvs.KnownScheduler, Logger: s.log,
 		})},
 		tell: func(p model.Problem) {
@@ -236,7 +253,7 @@ func sources(s settings) (world, error) {
 		},
 		record: recorder.Run,
 		report: func(ctx context.Context, down func() []status.Down) error {
-			newPeerReporter(api, s.source.nodeName, down, s.log).run(ctx)
+			newPeerReporter(clients.API, s.source.nodeName, down, s.log).run(ctx)
 			return nil
 		},
 	}, nil

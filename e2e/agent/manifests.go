@@ -130,7 +130,8 @@ func (e Endpoint) object(family discoveryv1.AddressType) discoveryv1.Endpoint {
 		Conditions: discoveryv1.EndpointConditions{
 			Ready: new(!e.Unready && !e.Terminating), Serving: new(!e.Unready), Terminating: new(e.Terminating),
 		},
-		NodeName: new(e.Node),
+		NodeName:  new(e.Node),
+		TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: e.Pod.Name},
 	}
 	if len(e.ForZones)+len(e.ForNodes) > 0 {
 		one.Hints = &discoveryv1.EndpointHints{}

@@ -2,7 +2,7 @@
 // readiness, and text tables for people.
 //
 //	:10249 (loopback)  /metrics  /proxyMode  /healthz  /state  /connections  /bgp/peers  /bgp/routes
-//	                   /policy/explain  /policy/denied
+//	                   /services  /services/NAMESPACE/NAME  /names  /policy/explain  /policy/denied
 //	:10256             /healthz  /livez      /readyz
 //
 // # Health
@@ -127,6 +127,20 @@
 // Connections per Service are not a metric (a series for each Service of each
 // node, and a read of the whole table for each scrape): /connections counts them
 // when asked.
+//
+// # What Services mean here, and why
+//
+// /services lists Services (ServiceList; the parameters namespace and name choose),
+// /services/NAMESPACE/NAME says of one what the tables hold of each frontend and why
+// each endpoint is in or out (ServiceDetail), /names how people call what IPVS has by
+// number (NameList), and /state?format=json how the agent is (State). They are JSON,
+// of which fields are neither renamed nor removed; reasons have a name for programs
+// and a sentence for people, who alone are to rely on that. `sluice services` and
+// `sluice status` show them as tables.
+//
+// Answers come from the goroutines that own the facts and the tables, between two
+// of their rounds. One that takes too long, since its kernel does, is said not to
+// answer; the others' part is shown.
 //
 // # What policy denies
 //

@@ -169,7 +169,13 @@ func Ready(loops []reconcile.Status) (ready bool, reason string) {
 
 // serveHealth is for load balancers: tables and node.
 func (h Health) serveHealth(w http.ResponseWriter, _ *http.Request) {
-	report := h.Check(time.Now())
+	report := h.report(time.Now())
+	h.write(w, "healthz", report.Healthy && *report.NodeEligible, report)
+}
+
+// report is the verdict on tables and node.
+func (h Health) report(now time.Time) Report {
+	report := h.Check(now)
 	for _, problem := range h.problems() {
 		report.fail(problem)
 	}
@@ -182,7 +188,7 @@ func (h Health) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	if !eligible {
 		report.Reasons = append(report.Reasons, "node: "+why)
 	}
-	h.write(w, "healthz", report.Healthy && eligible, report)
+	return report
 }
 
 // serveLive is for who would restart the agent, which makes no node eligible.
@@ -210,9 +216,10 @@ func (h Health) rising() int {
 	return h.Rising()
 }
 
-func (h Health) serveReady(w http.ResponseWriter, _ *http.Request) {
+// ready reports whether the tables hold what is wanted now, and why not.
+func (h Health) ready() (ready bool, reason string) {
 	loops, missing := h.judged()
-	ready, reason := Ready(loops)
+	ready, reason = Ready(loops)
 	if len(missing) > 0 {
 		ready, reason = false, missing[0]+": no such table"
 	}
@@ -222,7 +229,11 @@ func (h Health) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if list := h.problems(); ready && len(list) > 0 {
 		ready, reason = false, list[0]
 	}
-	if !ready {
+	return ready, reason
+}
+
+func (h Health) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if ready, reason := h.ready(); !ready {
 		http.Error(w, reason, http.StatusServiceUnavailable)
 		return
 	}

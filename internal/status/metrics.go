@@ -2,7 +2,6 @@ package status
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -38,6 +37,7 @@ type Metrics struct {
 	// SysctlDrift counts the kernel's switches that others changed: they are a
 	// table of their own in the drift metric.
 	SysctlDrift func() uint64
+	Node        *Node   // nil: Services are not explained
 	BGP         *BGP    // nil: no BGP is spoken
 	Policy      *Policy // nil: NetworkPolicy is not enforced
 	Meter       *Meter
@@ -45,8 +45,9 @@ type Metrics struct {
 	Version     string
 }
 
-// MetricsHandler serves /metrics, /proxyMode, /state, /healthz and, where they
-// can be counted, /connections, where BGP is spoken, /bgp/peers and
+// MetricsHandler serves /metrics, /proxyMode, /state, /healthz and, where
+// Services are explained, /services and /names, where connections can be
+// counted, /connections, where BGP is spoken, /bgp/peers and
 // /bgp/routes, and where NetworkPolicy is enforced, /policy/explain and
 // /policy/denied.
 func MetricsHandler(m Metrics) http.Handler {
@@ -73,21 +74,10 @@ func MetricsHandler(m Metrics) http.Handler {
 	if m.Connections != nil {
 		mux.HandleFunc("GET /connections", serveConnections(m.Connections))
 	}
+	m.Node.serve(mux, m.BGP)
 	m.BGP.serve(mux, m.Loops)
 	m.Policy.serve(mux)
 	return mux
-}
-
-func (m Metrics) serveState(w http.ResponseWriter, _ *http.Request) {
-	loops, now := m.Loops(), time.Now()
-	WriteState(w, loops, now)
-	if m.BGP == nil {
-		return
-	}
-	if list := m.BGP.peers(loops); len(list.Peers)+len(list.Problems) > 0 {
-		fmt.Fprintln(w)
-		WritePeers(w, list, now, false)
-	}
 }
 
 func text(s string) http.HandlerFunc {
