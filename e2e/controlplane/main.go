@@ -1,14 +1,16 @@
-// Command controlplane runs a real etcd and kube-apiserver in one process, for
-// tests that need the API and nothing else: no controller manager, no
-// scheduler, no kubelet. Whoever uses it writes EndpointSlices, Pods and Nodes
-// itself.
+// Command controlplane runs a real etcd and kube-apiserver in one process and,
+// where -controllers names some, kube-controller-manager in another. There is
+// no scheduler and no kubelet: whoever uses it writes Nodes and what becomes of
+// Pods itself, and without controllers EndpointSlices too.
 //
 //	controlplane -dir DIR -listen 192.0.2.1:6443 [-- apiserver flags...]
+//	controlplane -authorization RBAC -audit -controllers all
 //
-// When the API answers and its default objects are there, DIR/kubeconfig has
-// been written and the file `ready` appears: in $SLUICE_LAB_SHARED if that is
-// set, so that it can be a companion of lab, else in DIR. A directory that was
-// used before is used again, with the objects it has.
+// When the API answers, its default objects are there and the controllers run,
+// DIR/kubeconfig has been written and the file `ready` appears: in
+// $SLUICE_LAB_SHARED if that is set, so that it can be a companion of lab, else
+// in DIR. A directory that was used before is used again, with the objects it
+// has.
 //
 // It is not for production: writes are not synced to disk, and one token may
 // do everything.
@@ -32,13 +34,19 @@ type config struct {
 	listen        netip.AddrPort
 	authorization string
 	serviceCIDRs  string
+	controllers   string // of kube-controller-manager; "": it does not run
+	audit         bool
 	timeout       time.Duration
 	ready         string
 	extra         []string // flags for kube-apiserver
 }
 
 func main() {
-	if err := run(); err != nil {
+	serve := run
+	if filepath.Base(os.Args[0]) == controllerManager {
+		serve = beControllerManager
+	}
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "controlplane:", err)
 		os.Exit(1)
 	}
@@ -51,6 +59,8 @@ func parse() (config, error) {
 	listen := flag.String("listen", "192.0.2.1:6443", "`address` of the API server")
 	flag.StringVar(&c.authorization, "authorization", "AlwaysAllow", "AlwaysAllow, RBAC, or what else kube-apiserver knows as authorization `mode`")
 	flag.StringVar(&c.serviceCIDRs, "service-cidrs", "10.96.0.0/12,fd00:10:96::/112", "`networks` of ClusterIPs")
+	flag.StringVar(&c.controllers, "controllers", "", "all: run kube-controller-manager, with the controllers that it runs by default; or `names` of some with commas between, of which serviceaccount-controller and root-ca-certificate-publisher-controller must be two")
+	flag.BoolVar(&c.audit, "audit", false, "write down every request of a ServiceAccount in DIR/audit.log")
 	flag.DurationVar(&c.timeout, "timeout", 2*time.Minute, "give up when not ready after this `time`")
 	flag.Parse()
 	c.extra = flag.Args()
@@ -102,6 +112,15 @@ func run() error {
 	if err := awaitAPI(ctx, c, id, ended); err != nil {
 		return err
 	}
+	var managerEnded <-chan error // nil: never
+	if c.controllers != "" {
+		if managerEnded, err = startControllers(c, id); err != nil {
+			return err
+		}
+		if err := awaitControllers(ctx, c, id, managerEnded); err != nil {
+			return err
+		}
+	}
 	if err := os.WriteFile(c.ready, nil, 0o644); err != nil {
 		return fmt.Errorf("write ready file: %w", err)
 	}
@@ -111,5 +130,7 @@ func run() error {
 		return nil
 	case err := <-ended:
 		return fmt.Errorf("the API server ended: %w", err)
+	case err := <-managerEnded:
+		return fmt.Errorf("%s ended: %w", controllerManager, err)
 	}
 }

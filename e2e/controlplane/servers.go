@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -44,10 +41,10 @@ func startEtcd(c config) (*embed.Etcd, error) {
 	}
 }
 
-// apiServerFlags are those of a kube-apiserver without the other components.
+// apiServerFlags are those of a kube-apiserver whose etcd is ours.
 func apiServerFlags(c config, id identity, etcd string) []string {
 	addr := c.listen.Addr().String()
-	return append([]string{
+	flags := []string{
 		"--etcd-servers=http://" + etcd,
 		"--bind-address=" + addr,
 		"--advertise-address=" + addr,
@@ -61,10 +58,16 @@ func apiServerFlags(c config, id identity, etcd string) []string {
 		"--service-account-signing-key-file=" + id.saKeyFile,
 		"--service-cluster-ip-range=" + c.serviceCIDRs,
 		"--allow-privileged=true",
+	}
+	if c.controllers == "" {
 		// It rejects Pods for want of a service account, which a controller
 		// would make.
-		"--disable-admission-plugins=ServiceAccount",
-	}, c.extra...)
+		flags = append(flags, "--disable-admission-plugins=ServiceAccount")
+	}
+	if c.audit {
+		flags = append(flags, "--audit-policy-file="+id.auditFile, "--audit-log-path="+filepath.Join(c.dir, "audit.log"))
+	}
+	return append(flags, c.extra...)
 }
 
 // runAPIServer returns when the API server has ended; it does so by itself at
@@ -82,25 +85,14 @@ func runAPIServer(ctx context.Context, flags []string) error {
 func awaitAPI(ctx context.Context, c config, id identity, ended <-chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(id.authority) {
-		return errors.New("the server's certificate cannot be read back")
+	client, err := id.client()
+	if err != nil {
+		return err
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	defer client.CloseIdleConnections()
 	for _, path := range []string{"/readyz", "/api/v1/namespaces/default/services/kubernetes"} {
-		for {
-			err := get(ctx, client, serverURL(c)+path, id.token)
-			if err == nil {
-				break
-			}
-			select {
-			case end := <-ended:
-				return fmt.Errorf("the API server ended before it was ready: %w", end)
-			case <-ctx.Done():
-				return fmt.Errorf("the API server is not ready: %w", err)
-			case <-time.After(50 * time.Millisecond):
-			}
+		if err := await(ctx, client, serverURL(c)+path, id.token, ended); err != nil {
+			return fmt.Errorf("the API server: %w", err)
 		}
 	}
 	return nil
@@ -111,7 +103,9 @@ func get(ctx context.Context, client *http.Client, url, token string) error {
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return err
