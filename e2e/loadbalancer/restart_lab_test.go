@@ -50,6 +50,80 @@ func TestUpgrade(t *testing.T) {
 	must(t, w.start(node1))
 }
 
+// TestPeerGoes: a session that is not wanted any more, or cannot be any more,
+// takes its routes with it at once, with graceful restart too: that is for
+// agents that come back.
+func TestPeerGoes(t *testing.T) {
+	w := enter(t)
+	for _, r := range w.towers() {
+		w.editPeer(t, r, graceful)
+	}
+	s := w.serve(t, "left", w.ready(1, 2, 3), nil)
+	for _, way := range []struct {
+		name string
+		end  func(*tower) error
+	}{
+		{"the BGPPeer is deleted", func(r *tower) error { return w.manifests.EraseText("peer-" + r.Name + ".yaml") }},
+		{"its Secret is missing", func(r *tower) error { return w.peer(r, graceful, "passwordSecret: missing") }},
+		{"it has another source", func(r *tower) error { return w.peer(r, graceful, "sourceAddress: 192.0.2.99") }},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			for range rounds(1, 10) {
+				w.settle(t, s)
+				marks, begin := w.marks(), time.Now()
+				for _, r := range w.towers() {
+					must(t, way.end(r))
+				}
+				for _, r := range w.towers() {
+					for _, p := range s.routes() {
+						took := r.changed(t, marks[r], p).Sub(begin)
+						t.Logf("%s: %v is gone after %v", r.Name, p, took.Round(time.Millisecond))
+						if took > absurd {
+							t.Errorf("%s: %v stood for %v more", r.Name, p, took)
+						}
+					}
+				}
+				for _, r := range w.towers() {
+					must(t, w.peer(r, graceful))
+				}
+			}
+		})
+	}
+}
+
+// TestPasswordGoes: so does one whose password is taken away, which is signed to
+// its end.
+func TestPasswordGoes(t *testing.T) {
+	w := enter(t)
+	w.sign(t, "right")
+	w.editPeer(t, w.tor1, graceful, "passwordSecret: tor1")
+	const secret = "secret.yaml"
+	give := func() {
+		must(t, w.manifests.WriteText(secret, `
+apiVersion: v1
+kind: Secret
+metadata: {namespace: kube-system, name: tor1}
+type: kubernetes.io/basic-auth
+stringData: {password: right}
+`))
+	}
+	t.Cleanup(func() { must(t, w.manifests.EraseText(secret)) })
+	s := w.serve(t, "signed", w.ready(1, 2, 3), nil)
+	for range rounds(1, 10) {
+		give()
+		w.settle(t, s)
+		mark, begin := w.tor1.Mark(), time.Now()
+		must(t, w.manifests.EraseText(secret))
+		for _, p := range s.routes() {
+			took := w.tor1.changed(t, mark, p).Sub(begin)
+			t.Logf("%v is gone after %v", p, took.Round(time.Millisecond))
+			if took > absurd {
+				t.Errorf("%v stood for %v more", p, took)
+			}
+		}
+	}
+}
+
 // settle waits until every node has its sessions and routers have heard all of
 // it, so that no route is one they only keep.
 func (w *world) settle(t *testing.T, s *service) {
