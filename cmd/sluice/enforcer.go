@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -204,10 +205,12 @@ func (e *enforcer) hear(ctx context.Context) (err error) {
 	})
 }
 
-// problems are what has packets pass by the rules, where there are any.
-func (e *enforcer) problems(enforced policy.Status) []string {
-	if e == nil || enforced.IsolatedIngress+enforced.IsolatedEgress == 0 {
-		return nil
+// problems are why the node does not do what it is there for, whatever its tables
+// hold. Packets that pass by the rules are one where there are rules.
+func problems(switches *sysctl.Keeper, e *enforcer, enforced policy.Status) []string {
+	list := switches.Problems(sysctl.Services)
+	if e != nil && enforced.IsolatedIngress+enforced.IsolatedEgress > 0 {
+		list = slices.Concat(list, switches.Problems(sysctl.Policies))
 	}
-	return e.switches.Problems()
+	return list
 }

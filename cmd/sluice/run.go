@@ -99,7 +99,7 @@ func run(ctx context.Context, s settings) error {
 		Loops: func() []reconcile.Status { return e.Status() }, Tables: kernelTables(),
 		Limit: s.serve.unhealthy, Node: func() string { return e.Facts().Leaving }, Meter: watch.meter,
 		Rising:   func() int { return e.Facts().Rising },
-		Problems: func() []string { return enforce.problems(e.Facts().Policy) },
+		Problems: func() []string { return problems(switches, enforce, e.Facts().Policy) },
 	}
 	ports := healthcheck.New(healthcheck.Options{
 		Healthy: func() bool { return health.Healthy(time.Now()) }, Problem: world.tell, Log: s.log,

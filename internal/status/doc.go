@@ -17,7 +17,8 @@
 //	/readyz    as wanted now      -        who waits for a start or a change
 //	10249's    -        -         -        who asks whether the process answers: "ok"
 //
-// Problems are what no table knows of: that pods sit on a bridge whose packets the
+// Problems are what no table knows of: a kernel switch that cannot be set without
+// which Services are not served, or that pods sit on a bridge whose packets the
 // kernel does not show to rules, so that no NetworkPolicy holds between them.
 //
 // No session with a router counts, nor the table of sessions and routes: a

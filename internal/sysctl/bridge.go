@@ -34,7 +34,7 @@ func (b Bridges) Settings() ([]Setting, error) {
 	var settings []Setting
 	for _, name := range []string{"iptables", "ip6tables"} {
 		settings = append(settings, Setting{
-			Path: "net/bridge/bridge-nf-call-" + name, Value: "1", Why: why, Module: "br_netfilter", Vital: true,
+			Path: "net/bridge/bridge-nf-call-" + name, Value: "1", Why: why, Module: "br_netfilter", VitalTo: Policies,
 		})
 	}
 	return settings, nil

@@ -146,7 +146,7 @@ func TestBridgesThatPodsSitOn(t *testing.T) {
 			var paths []string
 			for _, s := range settings {
 				paths = append(paths, s.Path)
-				if s.Value != "1" || !s.Vital || s.Module != "br_netfilter" || s.VerifyOnly {
+				if s.Value != "1" || s.VitalTo != Policies || s.Module != "br_netfilter" || s.VerifyOnly {
 					t.Errorf("%+v", s)
 				}
 				if why := "pods sit on bridge " + strings.ReplaceAll(c.want, " ", ", ") + ", and"; !strings.HasPrefix(s.Why, why) {
@@ -190,8 +190,8 @@ func TestKeeperOfBridges(t *testing.T) {
 			if got := one + two; got != values || k.Drift() != drift {
 				t.Errorf("%s: the switches are %q with drift %d, want %q and %d", when, got, k.Drift(), values, drift)
 			}
-			if !slices.Equal(k.Problems(), problems) {
-				t.Errorf("%s: problems %q, want %q", when, k.Problems(), problems)
+			if !slices.Equal(k.Problems(Policies), problems) {
+				t.Errorf("%s: problems %q, want %q", when, k.Problems(Policies), problems)
 			}
 		}
 		expect("no pod sits on a bridge", "00", 0)

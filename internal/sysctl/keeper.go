@@ -20,9 +20,9 @@ type Keeper struct {
 	log      *slog.Logger
 	kick     chan struct{}
 	drift    atomic.Uint64
-	vital    atomic.Pointer[[]string] // what is wrong with vital settings
-	said     map[string]bool          // the errors of the last round
-	kept     map[string]bool          // paths of the settings that were right after the last round
+	vital    atomic.Pointer[map[Purpose][]string] // what is wrong with vital settings
+	said     map[string]bool                      // the errors of the last round
+	kept     map[string]bool                      // paths of the settings that were right after the last round
 }
 
 // NewKeeper makes a keeper that looks at the settings below root ("/proc/sys")
@@ -38,11 +38,11 @@ func (k *Keeper) Also(more func() ([]Setting, error)) { k.more = append(k.more, 
 // Drift counts the settings that others changed and that were put right.
 func (k *Keeper) Drift() uint64 { return k.drift.Load() }
 
-// Problems are the vital settings that are not as needed, as of the last look.
-// It may be called from any goroutine.
-func (k *Keeper) Problems() []string {
-	if list := k.vital.Load(); list != nil {
-		return *list
+// Problems are the settings vital to a purpose that are not as needed, as of the
+// last look. It may be called from any goroutine.
+func (k *Keeper) Problems(to Purpose) []string {
+	if vital := k.vital.Load(); vital != nil {
+		return (*vital)[to]
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ func (k *Keeper) Apply() { k.drift.Add(k.look()) }
 // look brings the settings about. It returns how many had been right and were
 // not any more.
 func (k *Keeper) look() (drifted uint64) {
-	said, kept, vital := map[string]bool{}, map[string]bool{}, []string(nil)
+	said, kept, vital := map[string]bool{}, map[string]bool{}, map[Purpose][]string{}
 	say := func(err error) {
 		said[err.Error()] = true
 		if !k.said[err.Error()] {
@@ -113,8 +113,8 @@ func (k *Keeper) look() (drifted uint64) {
 			continue
 		}
 		say(o.Err)
-		if settings[i].Vital {
-			vital = append(vital, o.Err.Error())
+		if to := settings[i].VitalTo; to != None {
+			vital[to] = append(vital[to], o.Err.Error())
 		}
 	}
 	k.said, k.kept = said, kept

@@ -24,16 +24,26 @@ type Setting struct {
 	// Module is the kernel module that has the switch; "": IPVS's, or none. It
 	// is not loaded here.
 	Module string
-	// Vital: a node without it does not do what it is there for.
-	Vital bool
+	// VitalTo is whom a node without it does not do what it is there for.
+	VitalTo Purpose
 }
+
+// Purpose is something that a node is there for.
+type Purpose uint8
+
+// The purposes.
+const (
+	None     Purpose = iota
+	Services         // are served
+	Policies         // of the network are enforced
+)
 
 // Wanted are the settings of a node, after section "Sysctls" of kube-proxy's
 // IPVS mode. conn_reuse_mode is only looked at: since Linux 5.9 its default is
 // right, and older kernels are not supported.
 func Wanted(ipv6 bool) []Setting {
 	settings := []Setting{
-		{Path: "net/ipv4/vs/conntrack", Value: "1",
+		{Path: "net/ipv4/vs/conntrack", Value: "1", VitalTo: Services,
 			Why: "IPVS connections cannot be masqueraded without it"},
 		{Path: "net/ipv4/vs/expire_nodest_conn", Value: "1",
 			Why: "connections to a deleted endpoint would hang instead of ending"},
@@ -41,7 +51,7 @@ func Wanted(ipv6 bool) []Setting {
 			Why: "session affinity would keep sending clients to a leaving endpoint"},
 		{Path: "net/ipv4/vs/conn_reuse_mode", Value: "1", VerifyOnly: true,
 			Why: "a client that uses a source port again would stay with an endpoint that has gone; 1 is the default of Linux 5.9 and later"},
-		{Path: "net/ipv4/ip_forward", Value: "1",
+		{Path: "net/ipv4/ip_forward", Value: "1", VitalTo: Services,
 			Why: "packets between Services and pods are not forwarded without it"},
 	}
 	if ipv6 {

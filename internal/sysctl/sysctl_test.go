@@ -113,3 +113,31 @@ func TestKeeperPutsRightWhatOthersChange(t *testing.T) {
 		}
 	})
 }
+
+// TestVitalSettings: what Services cannot be served without is a problem of the
+// node until it is as needed; the rest is said in the log only.
+func TestVitalSettings(t *testing.T) {
+	root := t.TempDir()
+	k := NewKeeper(root, Wanted(true), 0, slog.New(slog.DiscardHandler))
+	k.Apply() // /proc/sys has none of them
+	got := strings.Join(k.Problems(Services), "\n")
+	if len(k.Problems(Services)) != 2 || !strings.Contains(got, "net.ipv4.vs.conntrack=1") || !strings.Contains(got, "net.ipv4.ip_forward=1") {
+		t.Errorf("%q", got)
+	}
+	if others := append(k.Problems(Policies), k.Problems(None)...); len(others) != 0 {
+		t.Errorf("%q are vital to nobody", others)
+	}
+	for _, s := range Wanted(true) {
+		path := filepath.Join(root, s.Path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("0\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.Apply()
+	if got := k.Problems(Services); len(got) != 0 {
+		t.Errorf("%q, when they can be set", got)
+	}
+}
