@@ -145,7 +145,7 @@ func (c *detectConfig) flags(f *pflag.FlagSet) {
 }
 
 func (c *serveConfig) flags(f *pflag.FlagSet) {
-	f.StringVar(&c.metrics, "metrics-bind-address", defaultMetrics, "address of /metrics, /proxyMode, /state, /bgp and /policy; \"\": nowhere")
+	f.StringVar(&c.metrics, "metrics-bind-address", defaultMetrics, "address of /metrics, /proxyMode, /state, /services, /names, /connections, /bgp and /policy; \"\": nowhere")
 	f.StringVar(&c.health, "healthz-bind-address", defaultHealth, "address of /healthz, /livez and /readyz; \"\": nowhere")
 	f.BoolVar(&c.profiling, "profiling", false, "serve /debug/pprof beside /metrics")
 	f.DurationVar(&c.unhealthy, "unhealthy-after", time.Minute, "how long a wanted change may fail to reach the kernel before /healthz fails")
