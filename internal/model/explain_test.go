@@ -269,18 +269,8 @@ func TestExplanationsAgreeWithViews(t *testing.T) {
 	in, out := 0, map[string]int{}
 	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
-		s := newStore()
-		final := map[string]Event{}
-		for range 40 {
-			key, e := randomEvent(rnd)
-			s.Apply(e)
-			final[key] = e
-		}
+		s, fresh := history(rnd)
 		s.Partial(seed%2 == 0)
-		fresh := newStore()
-		for _, e := range final {
-			fresh.Apply(e)
-		}
 		fresh.Partial(seed%2 == 0)
 		for i := range 4 {
 			name := Name{"default", fmt.Sprint("s", i)}

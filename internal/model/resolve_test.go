@@ -293,20 +293,7 @@ func TestOneChangeDirtiesOnlyItsService(t *testing.T) {
 func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		s := newStore()
-		final := map[string]Event{}
-		fresh := newStore()
-		for range 40 {
-			key, e := randomEvent(rnd)
-			s.Apply(e)
-			final[key] = e
-			if n, is := e.Put.(Node); is && n.Name == "node1" {
-				fresh.Apply(e) // what is remembered of it after it is gone
-			}
-		}
-		for _, e := range final {
-			fresh.Apply(e)
-		}
+		s, fresh := history(rnd)
 		for i := range 4 {
 			name := Name{"default", fmt.Sprint("s", i)}
 			if a, b := Resolve(s, name), Resolve(fresh, name); !reflect.DeepEqual(a, b) {
@@ -317,6 +304,25 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 			t.Fatalf("seed %d: index leaks: %d claimants, fresh %d", seed, len(s.claimants), len(fresh.claimants))
 		}
 	}
+}
+
+// history is a store after a random history, and one that was told only what is
+// left of it.
+func history(rnd *rand.Rand) (s, fresh *Store) {
+	s, fresh = newStore(), newStore()
+	final := map[string]Event{}
+	for range 40 {
+		key, e := randomEvent(rnd)
+		s.Apply(e)
+		final[key] = e
+		if n, is := e.Put.(Node); is && n.Name == "node1" {
+			fresh.Apply(e) // what is remembered of it after it is gone
+		}
+	}
+	for _, e := range final {
+		fresh.Apply(e)
+	}
+	return s, fresh
 }
 
 func randomEvent(rnd *rand.Rand) (key string, e Event) {
