@@ -15,6 +15,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -93,7 +94,7 @@ func (p *pod) run(ctx context.Context) {
 	err = p.k.w.api.CoreV1().Pods(p.spec.Namespace).Delete(ctx, p.spec.Name, metav1.DeleteOptions{
 		GracePeriodSeconds: &now, Preconditions: metav1.NewUIDPreconditions(string(p.spec.UID)),
 	})
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil { // somebody may have been sooner
 		p.k.trouble("%s is not gone: %v", p.spec.Name, err)
 	}
 }
