@@ -32,6 +32,7 @@ type lab struct {
 	world
 	node, pod, ep, outside netfiltertest.Namespace
 	wait                   time.Duration // of clients
+	port                   uint16        // the last that a client has had
 	sets                   *netfilter.Handle
 	rules                  netfilter.Runner
 	dev                    *vip.Device
@@ -45,11 +46,13 @@ const (
 	patience = 1500 * time.Millisecond
 	// silence is how long one waits that hopes for none: refusals come at once.
 	silence = 300 * time.Millisecond
+	// firstPort is where clients' ports begin.
+	firstPort = 20000
 )
 
 func newLab(t *testing.T, w world) *lab {
 	t.Helper()
-	l := &lab{world: w, wait: patience}
+	l := &lab{world: w, wait: patience, port: firstPort - 1}
 	for _, ns := range []*netfiltertest.Namespace{&l.node, &l.pod, &l.ep, &l.outside} {
 		*ns = netfiltertest.NewNamespace(t)
 	}
@@ -209,14 +212,17 @@ func (l *lab) configure(t *testing.T, cfg nodeport.Config, view model.View) {
 }
 
 // connect is which endpoint answers a client that connects from a namespace,
-// and what it calls him.
+// and what it calls him. No client has a port that another has had: IPVS keeps
+// connections that have ended for two minutes, longer than the Services here,
+// and would send the next one of that port where they went.
 func (l *lab) connect(ns netfiltertest.Namespace, from netip.Addr, to netip.AddrPort) (endpoint netip.AddrPort, peer netip.Addr, err error) {
 	var conn net.Conn
+	if !from.IsValid() {
+		from = unspecified(to.Addr()) // the kernel chooses
+	}
+	l.port++
 	ns.Do(func() {
-		d := net.Dialer{Timeout: l.wait}
-		if from.IsValid() {
-			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
-		}
+		d := net.Dialer{Timeout: l.wait, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, l.port))}
 		conn, err = d.Dial("tcp", to.String())
 	})
 	if err != nil {
@@ -234,6 +240,13 @@ func (l *lab) connect(ns netfiltertest.Namespace, from netip.Addr, to netip.Addr
 	}
 	at, err := netip.ParseAddrPort(there)
 	return endpoint, at.Addr().Unmap(), err
+}
+
+func unspecified(like netip.Addr) netip.Addr {
+	if like.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
 }
 
 // ask connects as one of the truth table's sources. The node itself chooses
