@@ -75,10 +75,13 @@ type counted struct {
 // meant for have the empty peer.
 func (c *bgpCollector) collectRoutes(out chan<- prometheus.Metric, sessions sessions) {
 	const gauge = prometheus.GaugeValue
+	descs := map[string]*prometheus.Desc{RouteTold: c.told, RouteWaiting: c.waiting, RouteWithheld: c.withheld}
 	counts, told := map[counted]int{}, map[bgp.Key]bool{}
 	for peer := range sessions {
 		for _, f := range []model.Family{model.IPv4, model.IPv6} {
-			counts[counted{peer, f, RouteTold}] = 0 // to be seen before there are any
+			for state := range descs {
+				counts[counted{peer, f, state}] = 0 // a series that comes and goes is one that no alert can trust
+			}
 		}
 	}
 	for _, row := range c.bgp.Routes() {
@@ -87,7 +90,6 @@ func (c *bgpCollector) collectRoutes(out chan<- prometheus.Metric, sessions sess
 		key := bgp.Key{Peer: row.Peer, Prefix: routePrefix(row)}
 		told[key] = told[key] || state == RouteTold
 	}
-	descs := map[string]*prometheus.Desc{RouteTold: c.told, RouteWaiting: c.waiting, RouteWithheld: c.withheld}
 	for k, n := range counts {
 		out <- prometheus.MustNewConstMetric(descs[k.state], gauge, float64(n), k.peer, k.family.String())
 	}
