@@ -67,6 +67,29 @@ func (e exposition) series(line string) {
 	e[name] = m
 }
 
+// heading is a metric's name and labels, as pages have them.
+func (e exposition) heading(name string) string {
+	if labels := e[name].labels; len(labels) > 0 {
+		return "`" + name + "` {" + strings.Join(labels, ", ") + "}"
+	}
+	return "`" + name + "`"
+}
+
+// headings finds the first cell of each row about a metric.
+var headings = regexp.MustCompile("(?m)^\\| (`[a-z_]+`(?: {.*?})?) \\|")
+
+// lacks is the first metric that a page has a row of and programs do not show yet:
+// many have no series, or not all labels, until something has happened.
+func (e exposition) lacks(page string) error {
+	for _, row := range headings.FindAllStringSubmatch(page, -1) {
+		name, _, _ := strings.Cut(row[1][1:], "`")
+		if _, shown := e[name]; !shown || e.heading(name) != row[1] {
+			return fmt.Errorf("nobody shows %s yet", row[1])
+		}
+	}
+	return nil
+}
+
 // alerts are the names of alerts with what they ask.
 func alerts(rules string) map[string]string {
 	found := map[string]string{}
@@ -93,11 +116,7 @@ func (b *book) table(prefix string) string {
 		}
 		b.told[name] = true
 		m := b.exposition[name]
-		labels := ""
-		if len(m.labels) > 0 {
-			labels = " {" + strings.Join(m.labels, ", ") + "}"
-		}
-		fmt.Fprintf(&rows, "| `%s`%s | %s | %s | %s |\n", name, labels, m.kind, m.help, b.alertsOf(name))
+		fmt.Fprintf(&rows, "| %s | %s | %s | %s |\n", b.heading(name), m.kind, m.help, b.alertsOf(name))
 	}
 	return strings.TrimRight(rows.String(), "\n")
 }
@@ -133,6 +152,14 @@ func TestBook(t *testing.T) {
 	const want = "| metric | type | meaning | alerts |\n|---|---|---|---|\n| `sluice_a` | counter | Another. |  |\n| `sluice_b` {table} | histogram | What it is. | Bad |"
 	if got := b.table("sluice_"); got != want {
 		t.Errorf("\n%s\nwant\n%s", got, want)
+	}
+	if err := e.lacks(want); err != nil {
+		t.Error(err)
+	}
+	for _, row := range []string{"| `sluice_d` | counter | D. |  |", "| `sluice_a` {table} | counter | Another. |  |", "| `sluice_b` | histogram | What it is. | Bad |"} {
+		if e.lacks(want+"\n"+row) == nil {
+			t.Errorf("not missed: %s", row)
+		}
 	}
 	if left := b.left(); !slices.Equal(left, []string{"kubeproxy_c"}) {
 		t.Errorf("left: %q", left)
