@@ -52,14 +52,18 @@ func (a *Agent) Ready(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	err := topo.Eventually(ctx, func() error {
-		_, err := a.get(ctx, health+"/readyz")
-		return err
-	})
+	err := topo.Eventually(ctx, func() error { return a.Probe(ctx, "/readyz") })
 	if err != nil {
 		return fmt.Errorf("agent: %s is not ready: %w", a.Host.Name, err)
 	}
 	return nil
+}
+
+// Probe asks for the program's own opinion, as a kubelet does: "/livez", "/readyz",
+// "/healthz".
+func (a *Agent) Probe(ctx context.Context, path string) error {
+	_, err := a.get(ctx, health+path)
+	return err
 }
 
 // State is the text of /state: one line per kernel table, and what fails.

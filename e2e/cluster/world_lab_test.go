@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"sluice.dev/sluice/e2e/agent"
 	"sluice.dev/sluice/e2e/router"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -65,7 +65,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "container:", becomeContainer(os.Args[1]))
 		os.Exit(127)
 	}
-	os.Exit(agent.Play("cluster", "three nodes with kubelets, and a router", newWorld, func(w *world) int {
+	os.Exit(suite.Play("cluster", "three nodes with kubelets, and a router", newWorld, func(w *world) int {
 		shared = w
 		return m.Run()
 	}))
@@ -223,14 +223,5 @@ func (j *journal) say(format string, args ...any) {
 func eventually(ctx context.Context, limit time.Duration, f func() error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not within %v", limit))
 	defer cancel()
-	return topo.Eventually(ctx, func() error {
-		begin := time.Now()
-		err := f()
-		if err != nil {
-			// There is one processor: whoever looks all the time keeps others
-			// from working.
-			<-time.After(time.Since(begin))
-		}
-		return err
-	})
+	return topo.Eventually(ctx, f)
 }

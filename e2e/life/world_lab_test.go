@@ -18,6 +18,7 @@ import (
 
 	"sluice.dev/sluice/e2e/agent"
 	"sluice.dev/sluice/e2e/router"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -53,7 +54,7 @@ type world struct {
 var shared *world
 
 func TestMain(m *testing.M) {
-	os.Exit(agent.Play("life", "world of 3 nodes and a BGP router, with sluice ready", newWorld, func(w *world) int {
+	os.Exit(suite.Play("life", "world of 3 nodes and a BGP router, with sluice ready", newWorld, func(w *world) int {
 		shared = w
 		return m.Run()
 	}))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -67,8 +68,8 @@ func TestDrain(t *testing.T) {
 	t.Run("routers keep connections", func(t *testing.T) {
 		for _, r := range w.towers() {
 			undo, err := w.Stick(r.Host)
-			must(t, err)
-			t.Cleanup(func() { must(t, undo()) })
+			suite.Must(t, err)
+			t.Cleanup(func() { suite.Must(t, undo()) })
 		}
 		all, _ := w.drains(t, 10)
 		none(t, all, 10*200)
@@ -121,7 +122,7 @@ func (w *world) drains(t *testing.T, times int) (all []topo.Request, changes []t
 			all = append(all, end()...)
 			for r, mark := range marks {
 				since, err := r.Since(mark)
-				must(t, err)
+				suite.Must(t, err)
 				changes = append(changes, since...)
 			}
 		})

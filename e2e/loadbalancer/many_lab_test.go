@@ -16,6 +16,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 )
 
 // TestMany advertises thousands of addresses from one node, as each node has a
@@ -26,12 +27,12 @@ func TestMany(t *testing.T) {
 	if text := os.Getenv("SLUICE_VIPS"); text != "" {
 		var err error
 		many, err = strconv.Atoi(text)
-		must(t, err)
+		suite.Must(t, err)
 	}
 	node1 := w.nodes[0]
 	for _, n := range w.nodes[1:] {
-		must(t, n.agent.Stop())
-		t.Cleanup(func() { must(t, w.start(n)) })
+		suite.Must(t, n.Agent.Stop())
+		t.Cleanup(func() { suite.Must(t, w.start(n)) })
 	}
 	before := node1.memory(t)
 	w.writeText(t, "many-pool.yaml", `
@@ -41,7 +42,7 @@ metadata: {name: many}
 spec: {autoAssign: false, addresses: [10.200.0.0/16]}
 `)
 	text, err := w.many(many)
-	must(t, err)
+	suite.Must(t, err)
 	t.Logf("one file of %d Services and EndpointSlices: %d MB", many, len(text)>>20)
 
 	pool := netip.MustParsePrefix("10.200.0.0/16")
@@ -58,7 +59,7 @@ spec: {autoAssign: false, addresses: [10.200.0.0/16]}
 		t.Logf("one more: at %s after %v", r.Name, r.changed(t, marks[r], s.routes()[0], node1).Sub(begin).Round(time.Millisecond))
 	}
 	begin = time.Now()
-	must(t, w.manifests.EraseText("many.json"))
+	suite.Must(t, w.manifests.EraseText("many.json"))
 	w.reach(t, ours, 0, begin)
 }
 
@@ -66,7 +67,7 @@ spec: {autoAssign: false, addresses: [10.200.0.0/16]}
 func (w *world) reach(t *testing.T, ours func(netip.Prefix) bool, want int, begin time.Time) {
 	t.Helper()
 	for _, r := range w.towers() {
-		await(t, 3*time.Minute, func() error {
+		suite.Await(t, 3*time.Minute, func() error {
 			got, err := r.Count(ours)
 			if err == nil && got != want {
 				err = fmt.Errorf("%s: %d routes, want %d", r.Name, got, want)
@@ -74,7 +75,7 @@ func (w *world) reach(t *testing.T, ours func(netip.Prefix) bool, want int, begi
 			return err
 		})
 		changes, err := r.Since(0)
-		must(t, err)
+		suite.Must(t, err)
 		t.Logf("%d routes at %s %v after the file changed", want, r.Name, changes[len(changes)-1].At.Sub(begin).Round(time.Millisecond))
 	}
 }
@@ -109,12 +110,12 @@ func (w *world) many(count int) (string, error) {
 // memory is what the agent has in memory, in MB.
 func (n *node) memory(t *testing.T) int {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.agent.Pid()))
-	must(t, err)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.Agent.Pid()))
+	suite.Must(t, err)
 	for line := range strings.Lines(string(text)) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
 			kb, err := strconv.Atoi(f[1])
-			must(t, err)
+			suite.Must(t, err)
 			return kb >> 10
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -81,15 +82,15 @@ spec:
 // editPeer changes a router's BGPPeer for the length of a test.
 func (w *world) editPeer(t *testing.T, r *tower, more ...string) {
 	t.Helper()
-	must(t, w.peer(r, more...))
-	t.Cleanup(func() { must(t, w.peer(r)) })
+	suite.Must(t, w.peer(r, more...))
+	t.Cleanup(func() { suite.Must(t, w.peer(r)) })
 }
 
 // writeText writes a file for the length of a test.
 func (w *world) writeText(t *testing.T, name, text string) {
 	t.Helper()
-	must(t, w.manifests.WriteText(name, text))
-	t.Cleanup(func() { must(t, w.manifests.EraseText(name)) })
+	suite.Must(t, w.manifests.WriteText(name, text))
+	t.Cleanup(func() { suite.Must(t, w.manifests.EraseText(name)) })
 }
 
 // endpoint is a pod in the state that its conditions say.
@@ -188,7 +189,7 @@ func (w *world) serve(t *testing.T, name string, endpoints []endpoint, edit func
 	}
 	t.Cleanup(func() { s.remove(t) })
 	s.scale(t, endpoints...)
-	must(t, w.manifests.Write(s.object))
+	suite.Must(t, w.manifests.Write(s.object))
 	return s
 }
 
@@ -200,16 +201,16 @@ func local(s *service) {
 func (s *service) scale(t *testing.T, endpoints ...endpoint) {
 	t.Helper()
 	for _, family := range families {
-		must(t, s.w.manifests.Write(agent.Slice(s.object, family, endpoints)))
+		suite.Must(t, s.w.manifests.Write(agent.Slice(s.object, family, endpoints)))
 	}
 }
 
 // remove takes the Service away, and its slices. Removing again is fine.
 func (s *service) remove(t *testing.T) {
 	t.Helper()
-	must(t, s.w.manifests.Erase(s.object))
+	suite.Must(t, s.w.manifests.Erase(s.object))
 	for _, family := range families {
-		must(t, s.w.manifests.Erase(agent.Slice(s.object, family, nil)))
+		suite.Must(t, s.w.manifests.Erase(agent.Slice(s.object, family, nil)))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/e2e/router"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -34,7 +35,7 @@ func (s *service) told(t *testing.T, nodes ...*node) {
 func (r *tower) has(t *testing.T, p netip.Prefix, nodes ...*node) {
 	t.Helper()
 	want := hops(p, nodes)
-	await(t, soon, func() error {
+	suite.Await(t, soon, func() error {
 		got, err := r.NextHops(p)
 		if err == nil && !slices.Equal(got, want) {
 			err = fmt.Errorf("%s: %v by way of %v, want %v", r.Name, p, got, want)
@@ -66,7 +67,7 @@ func (s *service) quiet(t *testing.T, since map[*tower]int) {
 	t.Helper()
 	for r, mark := range since {
 		changes, err := r.Since(mark)
-		must(t, err)
+		suite.Must(t, err)
 		for _, c := range changes {
 			if slices.Contains(s.routes(), c.Prefix) {
 				t.Errorf("%s: %v", r.Name, c)
@@ -83,7 +84,7 @@ func (r *tower) changed(t *testing.T, mark int, p netip.Prefix, nodes ...*node) 
 	defer cancel()
 	want := hops(p, nodes)
 	c, err := r.Await(ctx, mark, p, func(hops []netip.Addr) bool { return slices.Equal(hops, want) })
-	must(t, err)
+	suite.Must(t, err)
 	return c.At
 }
 
@@ -171,7 +172,7 @@ spec:
 func (s *service) described(t *testing.T, r *tower, want router.Path) {
 	t.Helper()
 	for _, p := range s.routes() {
-		await(t, soon, func() error {
+		suite.Await(t, soon, func() error {
 			routes, err := r.Routes(p.Addr().Is6())
 			if err != nil {
 				return err

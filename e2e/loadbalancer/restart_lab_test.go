@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 )
 
 // graceful are the lines of a BGPPeer that let an agent restart unnoticed.
@@ -32,8 +33,8 @@ func TestUpgrade(t *testing.T) {
 	}{{"told to end", (*agent.Agent).Stop}, {"killed", (*agent.Agent).Kill}} {
 		for _, n := range w.nodes {
 			begin := time.Now()
-			must(t, way.end(n.agent))
-			must(t, w.start(n))
+			suite.Must(t, way.end(n.Agent))
+			suite.Must(t, w.start(n))
 			w.settle(t, s)
 			t.Logf("%s: %s, back after %v", n.Name, way.name, time.Since(begin).Round(time.Millisecond))
 		}
@@ -45,9 +46,9 @@ func TestUpgrade(t *testing.T) {
 	node1 := w.nodes[0]
 	w.editNode(t, node1, drained("true"))
 	s.told(t, w.numbered(2, 3)...)
-	must(t, node1.agent.Stop())
+	suite.Must(t, node1.Agent.Stop())
 	s.stays(t, time.Second)
-	must(t, w.start(node1))
+	suite.Must(t, w.start(node1))
 }
 
 // TestPeerGoes: a session that is not wanted any more, or cannot be any more,
@@ -72,7 +73,7 @@ func TestPeerGoes(t *testing.T) {
 				w.settle(t, s)
 				marks, begin := w.marks(), time.Now()
 				for _, r := range w.towers() {
-					must(t, way.end(r))
+					suite.Must(t, way.end(r))
 				}
 				for _, r := range w.towers() {
 					for _, p := range s.routes() {
@@ -84,7 +85,7 @@ func TestPeerGoes(t *testing.T) {
 					}
 				}
 				for _, r := range w.towers() {
-					must(t, w.peer(r, graceful))
+					suite.Must(t, w.peer(r, graceful))
 				}
 			}
 		})
@@ -99,7 +100,7 @@ func TestPasswordGoes(t *testing.T) {
 	w.editPeer(t, w.tor1, graceful, "passwordSecret: tor1")
 	const secret = "secret.yaml"
 	give := func() {
-		must(t, w.manifests.WriteText(secret, `
+		suite.Must(t, w.manifests.WriteText(secret, `
 apiVersion: v1
 kind: Secret
 metadata: {namespace: kube-system, name: tor1}
@@ -107,13 +108,13 @@ type: kubernetes.io/basic-auth
 stringData: {password: right}
 `))
 	}
-	t.Cleanup(func() { must(t, w.manifests.EraseText(secret)) })
+	t.Cleanup(func() { suite.Must(t, w.manifests.EraseText(secret)) })
 	s := w.serve(t, "signed", w.ready(1, 2, 3), nil)
 	for range rounds(1, 10) {
 		give()
 		w.settle(t, s)
 		mark, begin := w.tor1.Mark(), time.Now()
-		must(t, w.manifests.EraseText(secret))
+		suite.Must(t, w.manifests.EraseText(secret))
 		for _, p := range s.routes() {
 			took := w.tor1.changed(t, mark, p).Sub(begin)
 			t.Logf("%v is gone after %v", p, took.Round(time.Millisecond))
@@ -129,7 +130,7 @@ stringData: {password: right}
 func (w *world) settle(t *testing.T, s *service) {
 	t.Helper()
 	for _, r := range w.towers() {
-		await(t, soon, func() error { return errors.Join(r.established(w.nodes...), s.fresh(r)) })
+		suite.Await(t, soon, func() error { return errors.Join(r.established(w.nodes...), s.fresh(r)) })
 	}
 	s.told(t, w.nodes...)
 }
@@ -159,7 +160,7 @@ func TestStop(t *testing.T) {
 	s.told(t, w.nodes...)
 	for _, n := range w.nodes {
 		marks := w.marks()
-		must(t, n.agent.Stop())
+		suite.Must(t, n.Agent.Stop())
 		ended := time.Now()
 		for _, r := range w.towers() {
 			for _, p := range s.routes() {
@@ -170,7 +171,7 @@ func TestStop(t *testing.T) {
 				}
 			}
 		}
-		must(t, w.start(n))
+		suite.Must(t, w.start(n))
 		s.told(t, w.nodes...)
 	}
 }

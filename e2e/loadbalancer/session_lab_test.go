@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/e2e/router"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -31,21 +32,21 @@ func TestPassword(t *testing.T) {
 	w.sign(t, "right")
 	file := func(text string) string {
 		path := filepath.Join(w.dir, text+".password")
-		must(t, os.WriteFile(path, []byte(text+"\n"), 0o600))
+		suite.Must(t, os.WriteFile(path, []byte(text+"\n"), 0o600))
 		return "passwordFile: " + path
 	}
 	w.editPeer(t, w.tor1, file("right"))
 	w.up(t, w.tor1)
 
-	must(t, w.peer(w.tor1, file("wrong")))
+	suite.Must(t, w.peer(w.tor1, file("wrong")))
 	w.down(t, w.tor1)
-	must(t, w.peer(w.tor1))
+	suite.Must(t, w.peer(w.tor1))
 	w.down(t, w.tor1) // FRR takes nobody without
 
-	must(t, w.peer(w.tor1, "passwordSecret: missing"))
+	suite.Must(t, w.peer(w.tor1, "passwordSecret: missing"))
 	w.down(t, w.tor1)
 	for _, n := range w.nodes {
-		await(t, soon, func() error { return n.complains("tor1", "missing") })
+		suite.Await(t, soon, func() error { return n.complains("tor1", "missing") })
 	}
 	w.writeText(t, "secret.yaml", `
 apiVersion: v1
@@ -63,14 +64,14 @@ stringData: {password: right}
 func (w *world) sign(t *testing.T, password string) {
 	t.Helper()
 	for _, n := range w.nodes {
-		must(t, w.frr.Configure(fmt.Sprintf("neighbor %s password %s", n.V4, password)))
-		t.Cleanup(func() { must(t, w.frr.Configure(fmt.Sprintf("no neighbor %s password", n.V4))) })
+		suite.Must(t, w.frr.Configure(fmt.Sprintf("neighbor %s password %s", n.V4, password)))
+		t.Cleanup(func() { suite.Must(t, w.frr.Configure(fmt.Sprintf("no neighbor %s password", n.V4))) })
 	}
 }
 
 func (w *world) up(t *testing.T, r *tower) {
 	t.Helper()
-	await(t, 2*soon, func() error { return r.established(w.nodes...) })
+	suite.Await(t, 2*soon, func() error { return r.established(w.nodes...) })
 	if t.Failed() {
 		t.FailNow()
 	}
@@ -88,9 +89,9 @@ func (w *world) down(t *testing.T, r *tower) {
 		}
 		return nil
 	}
-	await(t, soon, no)
+	suite.Await(t, soon, no)
 	for begin := time.Now(); time.Since(begin) < 4*time.Second; time.Sleep(100 * time.Millisecond) {
-		must(t, no())
+		suite.Must(t, no())
 	}
 }
 
@@ -99,7 +100,7 @@ func (w *world) down(t *testing.T, r *tower) {
 func (n *node) complains(peer, word string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	page, err := n.agent.Page(ctx, "/bgp/peers")
+	page, err := n.Agent.Page(ctx, "/bgp/peers")
 	if err != nil {
 		return err
 	}
@@ -125,15 +126,15 @@ func TestBadPeer(t *testing.T) {
 	s.told(t, w.nodes...)
 	marks := w.marks()
 	host, client, err := w.AddRouter("tor3")
-	must(t, err)
-	t.Cleanup(func() { must(t, errors.Join(w.RemovePod(client), w.RemovePod(host))) })
+	suite.Must(t, err)
+	t.Cleanup(func() { suite.Must(t, errors.Join(w.RemovePod(client), w.RemovePod(host))) })
 	tor3, err := router.StartBIRD(host, w.options(&tower{Host: host, asn: 64700, hold: hold2}))
-	must(t, err)
-	t.Cleanup(func() { must(t, tor3.Stop()) })
+	suite.Must(t, err)
+	t.Cleanup(func() { suite.Must(t, tor3.Stop()) })
 	babbler := w.tor1.client
 	stop, err := babbler.Serve(topo.TCP, bgpPort)
-	must(t, err)
-	t.Cleanup(func() { must(t, stop()) })
+	suite.Must(t, err)
+	t.Cleanup(func() { suite.Must(t, stop()) })
 	for name, spec := range map[string]string{
 		"mismatch": fmt.Sprintf("{peerAddress: %s, peerASN: 64701, myASN: %d}", host.V4, nodesASN),
 		"nobody":   fmt.Sprintf("{peerAddress: 192.168.10.77, peerASN: 64702, myASN: %d}", nodesASN),
@@ -148,16 +149,16 @@ spec: `+spec+"\n")
 	}
 	for _, n := range w.nodes {
 		for name, word := range map[string]string{"mismatch": "64700", "nobody": "", "refuses": "refused", "babbles": ""} {
-			await(t, 2*soon, func() error { return n.complains(name, word) })
+			suite.Await(t, 2*soon, func() error { return n.complains(name, word) })
 		}
 	}
-	page, err := w.nodes[0].agent.Page(t.Context(), "/bgp/peers")
-	must(t, err)
+	page, err := w.nodes[0].Agent.Page(t.Context(), "/bgp/peers")
+	suite.Must(t, err)
 	t.Log(page)
 	later := w.serve(t, "later", w.ready(2), nil)
 	later.told(t, w.nodes...)
 	states, err := tor3.Sessions()
-	must(t, err)
+	suite.Must(t, err)
 	for addr, state := range states {
 		if state == "Established" {
 			t.Errorf("%v has a session although the numbers differ", addr)
@@ -174,13 +175,13 @@ func TestFlappingPeer(t *testing.T) {
 	s.told(t, w.nodes...)
 	mark := w.tor1.Mark()
 	for range 4 {
-		must(t, w.tor2.KillBGP())
+		suite.Must(t, w.tor2.KillBGP())
 		time.Sleep(500 * time.Millisecond)
-		must(t, w.tor2.StartBGP())
+		suite.Must(t, w.tor2.StartBGP())
 		time.Sleep(500 * time.Millisecond)
 	}
 	begin := time.Now()
-	await(t, 2*soon, func() error { return w.tor2.established(w.nodes...) })
+	suite.Await(t, 2*soon, func() error { return w.tor2.established(w.nodes...) })
 	t.Logf("the router stays; all sessions after %v", time.Since(begin).Round(time.Millisecond))
 	s.told(t, w.nodes...)
 	s.quiet(t, map[*tower]int{w.tor1: mark})

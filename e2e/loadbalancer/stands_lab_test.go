@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -143,7 +144,7 @@ func (w *world) testNotReady(t *testing.T) {
 	s.told(t, w.nodes...) // nobody is better than the others
 	for r, mark := range marks {
 		changes, err := r.Since(mark)
-		must(t, err)
+		suite.Must(t, err)
 		for _, c := range changes {
 			if len(c.After) == 0 {
 				t.Errorf("%s: nobody led: %v", r.Name, c)
@@ -240,7 +241,7 @@ spec:
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			fate, err := r.client.Fate(ctx, netip.MustParseAddr(unused))
 			cancel()
-			must(t, err)
+			suite.Must(t, err)
 			t.Logf("%s sends to unused %s: %s", r.client.Name, unused, fate)
 			if fate != topo.Silence && fate != topo.Unreachable {
 				t.Errorf("%s sends to unused %s: %s", r.client.Name, unused, fate)
@@ -258,7 +259,7 @@ spec:
 		r.has(t, netip.MustParsePrefix("2001:db8:3::/120"))
 	}
 	for _, n := range w.nodes {
-		await(t, soon, func() error {
+		suite.Await(t, soon, func() error {
 			if err := n.nothingDiscarded(); err != nil {
 				return fmt.Errorf("the aggregate is gone: %w", err)
 			}

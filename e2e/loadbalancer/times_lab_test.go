@@ -16,6 +16,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 )
 
 // absurd is longer than anything here takes that does not wait for a timer.
@@ -96,9 +97,9 @@ func (w *world) timeEndpoint(t *testing.T, m *times) {
 	s.told(t, w.nodes...)
 	node1, vip, pod := w.nodes[0], s.frontends()[0], netip.AddrPortFrom(w.pods[0].V4, podPort)
 	for range 12 {
-		await(t, soon, func() error { return node1.weighs(vip, pod, true) })
+		suite.Await(t, soon, func() error { return node1.weighs(vip, pod, true) })
 		begin := time.Now()
-		must(t, w.manifests.Write(agent.Slice(s.object, discoveryv1.AddressTypeIPv4, []endpoint{w.unready(1), w.on(2)})))
+		suite.Must(t, w.manifests.Write(agent.Slice(s.object, discoveryv1.AddressTypeIPv4, []endpoint{w.unready(1), w.on(2)})))
 		for node1.weighs(vip, pod, false) != nil {
 			if time.Since(begin) > soon {
 				t.Fatal(node1.weighs(vip, pod, false))
@@ -158,13 +159,13 @@ func (w *world) timeRoutes(t *testing.T, m *times) {
 		local(s)
 		s.scale(t, w.ready(1)...)
 		marks, begin := w.marks(), time.Now()
-		must(t, w.manifests.Write(s.object))
+		suite.Must(t, w.manifests.Write(s.object))
 		for _, r := range w.towers() {
 			m.add("new Service -> route at "+r.Name, r.changed(t, marks[r], s.routes()[0], w.nodes[0]).Sub(begin))
 		}
 		s.told(t, w.nodes[0])
 		marks, begin = w.marks(), time.Now()
-		must(t, w.manifests.Write(agent.Slice(s.object, discoveryv1.AddressTypeIPv4, nil)))
+		suite.Must(t, w.manifests.Write(agent.Slice(s.object, discoveryv1.AddressTypeIPv4, nil)))
 		for _, r := range w.towers() {
 			m.add("last local endpoint gone -> no route at "+r.Name, r.changed(t, marks[r], s.routes()[0]).Sub(begin))
 		}
@@ -183,7 +184,7 @@ func (r *tower) left(t *testing.T, mark int, p netip.Prefix, n *node) time.Time 
 	ctx, cancel := context.WithTimeout(t.Context(), soon+r.hold)
 	defer cancel()
 	c, err := r.Await(ctx, mark, p, func(hops []netip.Addr) bool { return !slices.Contains(hops, n.Addr(p.Addr())) })
-	must(t, err)
+	suite.Must(t, err)
 	return c.At
 }
 
@@ -194,12 +195,12 @@ func (w *world) timeKilled(t *testing.T, m *times) {
 		s.told(t, w.nodes...)
 		for _, n := range w.nodes {
 			marks, begin := w.marks(), time.Now()
-			must(t, n.agent.Kill())
+			suite.Must(t, n.Agent.Kill())
 			for _, r := range w.towers() {
 				m.add("agent killed -> moved on at "+r.Name, r.left(t, marks[r], s.routes()[0], n).Sub(begin))
 			}
 		}
-		must(t, w.start(w.nodes...))
+		suite.Must(t, w.start(w.nodes...))
 	}
 	for _, r := range w.towers() {
 		m.within(t, "agent killed -> moved on at "+r.Name, 0, absurd)
@@ -218,7 +219,7 @@ func (w *world) timeFrozen(t *testing.T, m *times) {
 		time.Sleep(time.Second) // so that they have spoken
 		marks, begin := w.marks(), time.Now()
 		for _, n := range w.nodes {
-			must(t, n.agent.Freeze())
+			suite.Must(t, n.Agent.Freeze())
 		}
 		for _, n := range w.nodes {
 			for _, r := range w.towers() {
@@ -227,7 +228,7 @@ func (w *world) timeFrozen(t *testing.T, m *times) {
 		}
 		begin = time.Now()
 		for _, n := range w.nodes {
-			must(t, n.agent.Thaw())
+			suite.Must(t, n.Agent.Thaw())
 		}
 		s.told(t, w.nodes...)
 		m.add("nodes thawed -> all routes at both", time.Since(begin))

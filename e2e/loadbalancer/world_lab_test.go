@@ -3,12 +3,10 @@
 package loadbalancer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 
 	"sluice.dev/sluice/e2e/agent"
 	"sluice.dev/sluice/e2e/router"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -59,12 +58,7 @@ type world struct {
 }
 
 // node is a node with sluice on it.
-type node struct {
-	*topo.Host
-	agent  *agent.Agent
-	log    *os.File
-	before topo.Tables // what was there before sluice was first started
-}
+type node struct{ *suite.Node }
 
 // tower is a router and a client behind it.
 type tower struct {
@@ -81,7 +75,7 @@ type tower struct {
 var shared *world
 
 func TestMain(m *testing.M) {
-	os.Exit(agent.Play("loadbalancer", "world of 3 nodes and 2 routers, with all sessions established", newWorld, func(w *world) int {
+	os.Exit(suite.Play("loadbalancer", "world of 3 nodes and 2 routers, with all sessions established", newWorld, func(w *world) int {
 		shared = w
 		return m.Run()
 	}))
@@ -114,25 +108,19 @@ func newWorld(bin string) (w *world, err error) {
 		return w, err
 	}
 	for _, r := range w.towers() {
-		if err := eventually(soon, func() error { return r.established(w.nodes...) }); err != nil {
-			return w, fmt.Errorf("%w; log of %s:\n%s", err, w.nodes[0].Name, w.nodes[0].logSince(0))
+		if err := suite.Eventually(soon, func() error { return r.established(w.nodes...) }); err != nil {
+			return w, fmt.Errorf("%w; log of %s:\n%s", err, w.nodes[0].Name, w.nodes[0].LogSince(0))
 		}
 	}
 	return w, nil
 }
 
-func (w *world) addNode(h *topo.Host, number int) (err error) {
-	n := &node{Host: h}
-	w.nodes = append(w.nodes, n)
-	if err := n.Furnish(); err != nil {
+func (w *world) addNode(h *topo.Host, number int) error {
+	n, err := suite.NewNode(h, "loadbalancer")
+	if err != nil {
 		return err
 	}
-	if n.before, err = n.Tables(); err != nil {
-		return err
-	}
-	if n.log, err = os.Create(filepath.Join(logDir(), "loadbalancer-"+n.Name+".log")); err != nil {
-		return err
-	}
+	w.nodes = append(w.nodes, &node{n})
 	pod, err := w.AddPod(h, fmt.Sprintf("w%d", number+1))
 	if err != nil {
 		return err
@@ -142,17 +130,9 @@ func (w *world) addNode(h *topo.Host, number int) (err error) {
 	return errors.Join(err, w.manifests.Write(agent.Node(h)))
 }
 
-// logDir is where logs are worth more than the run, if anywhere.
-func logDir() string {
-	if out := os.Getenv("SLUICE_LAB_OUT"); out != "" {
-		return out
-	}
-	return os.TempDir()
-}
-
 // addTowers starts the routers. They know the nodes before those dial.
 func (w *world) addTowers() (err error) {
-	if w.routerLog, err = os.Create(filepath.Join(logDir(), "loadbalancer-routers.log")); err != nil {
+	if w.routerLog, err = os.Create(filepath.Join(suite.LogDir(), "loadbalancer-routers.log")); err != nil {
 		return err
 	}
 	second, client, err := w.AddRouter("tor2")
@@ -189,24 +169,16 @@ func (w *world) options(r *tower) router.Options {
 }
 
 // start starts sluice on nodes, and waits.
-func (w *world) start(nodes ...*node) (err error) {
+func (w *world) start(nodes ...*node) error {
 	for _, n := range nodes {
-		n.agent, err = agent.Start(n.Host, w.bin, n.log,
-			"--manifests", string(w.manifests), "--hostname-override", n.Name, "--audit-period", auditPeriod.String(),
+		err := n.StartAgent(w.bin, "--manifests", string(w.manifests), "--audit-period", auditPeriod.String(),
 			"--cluster-cidr", topo.ClusterCIDR4+","+topo.ClusterCIDR6, "--not-ready-after", notReadyAfter.String(),
 			"--address-state", filepath.Join(w.dir, n.Name+"-addresses.json"))
 		if err != nil {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for _, n := range nodes {
-		if err := n.agent.Ready(ctx); err != nil {
-			return fmt.Errorf("%w; its log:\n%s", err, n.logSince(0))
-		}
-	}
-	return nil
+	return suite.Ready(nodes)
 }
 
 // established says which of the nodes has no session with the router.
@@ -242,29 +214,11 @@ func (w *world) Close() error {
 func enter(t *testing.T) *world {
 	t.Helper()
 	w := shared
-	offsets := map[*node]int64{}
-	was := map[*node]topo.Tables{}
-	for _, n := range w.nodes {
-		offsets[n], _ = n.log.Seek(0, 1)
-		tables, err := n.Tables()
-		must(t, err)
-		was[n] = tables
-	}
-	t.Cleanup(func() {
+	suite.Keep(t, w.nodes, soon, func() {
 		for _, r := range w.towers() {
-			await(t, soon, func() error { return errors.Join(r.established(w.nodes...), r.empty()) })
+			suite.Await(t, soon, func() error { return errors.Join(r.established(w.nodes...), r.empty()) })
 		}
-		for _, n := range w.nodes {
-			await(t, soon, func() error { return was[n].Same(n.Host) })
-			await(t, soon, n.nothingDiscarded)
-		}
-		if !t.Failed() {
-			return
-		}
-		for _, n := range w.nodes {
-			t.Logf("log of sluice on %s:\n%s", n.Name, n.logSince(offsets[n]))
-		}
-	})
+	}, (*node).nothingDiscarded)
 	return w
 }
 
@@ -292,17 +246,6 @@ func (n *node) nothingDiscarded() error {
 // of IPv6, which is no default route's.
 const discardRoutes = `for f in -4 -6; do ip $f route show table all | grep -E '^(blackhole|unreachable|prohibit)' | grep -v default || true; done`
 
-// logSince is the tail of what sluice logged after an offset.
-func (n *node) logSince(offset int64) string {
-	const most = 40
-	text, err := os.ReadFile(n.log.Name())
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.SplitAfter(string(text[min(offset, int64(len(text))):]), "\n")
-	return strings.Join(lines[max(0, len(lines)-most):], "")
-}
-
 // editNode changes a Node object until the test ends.
 func (w *world) editNode(t *testing.T, n *node, edit func(*corev1.Node)) {
 	t.Helper()
@@ -310,30 +253,6 @@ func (w *world) editNode(t *testing.T, n *node, edit func(*corev1.Node)) {
 	if edit != nil {
 		edit(o)
 	}
-	must(t, w.manifests.Write(o))
-	t.Cleanup(func() { must(t, w.manifests.Write(agent.Node(n.Host))) })
-}
-
-// eventually waits for a condition.
-func eventually(limit time.Duration, f func() error) error {
-	// Not a test's context: it has ended when cleanups run.
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	return topo.Eventually(ctx, f)
-}
-
-// await fails the test when a condition has not come about in time.
-func await(t *testing.T, limit time.Duration, f func() error) {
-	t.Helper()
-	if err := eventually(limit, f); err != nil {
-		t.Errorf("after %v: %v", limit, err)
-	}
-}
-
-// must fails the test at once.
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	suite.Must(t, w.manifests.Write(o))
+	t.Cleanup(func() { suite.Must(t, w.manifests.Write(agent.Node(n.Host))) })
 }

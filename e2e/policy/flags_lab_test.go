@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -28,14 +29,14 @@ func TestFlags(t *testing.T) {
 		o := agent.Node(n.Host)
 		o.Spec.PodCIDRs = []string{fmt.Sprintf("10.244.%d.0/24", i+1), fmt.Sprintf("fd00:10:244:%x::/64", i+1)}
 		o.Spec.PodCIDR = o.Spec.PodCIDRs[0]
-		must(t, w.manifests.Write(o))
-		t.Cleanup(func() { must(t, w.manifests.Write(agent.Node(n.Host))) })
+		suite.Must(t, w.manifests.Write(o))
+		t.Cleanup(func() { suite.Must(t, w.manifests.Write(agent.Node(n.Host))) })
 	}
 	others := func(verb string) {
 		t.Helper()
 		for _, n := range w.nodes {
 			_, err := n.Tool("sh", "-ec", fmt.Sprintf("for t in iptables ip6tables; do $t -w %s FORWARD -m comment --comment others -j REJECT; done", verb))
-			must(t, err)
+			suite.Must(t, err)
 		}
 	}
 	t.Run("without", func(t *testing.T) {
@@ -71,12 +72,12 @@ func TestFlags(t *testing.T) {
 // others judge are left out.
 func (w *world) await(t *testing.T, c policyCase, leftOut func(flow) bool) {
 	t.Helper()
-	must(t, w.write(c))
+	suite.Must(t, w.write(c))
 	w.settle(t)
 	r, err := parseReach(c.want)
-	must(t, err)
+	suite.Must(t, err)
 	flows := without(some(matrix(false)), leftOut)
-	await(t, soon, func() error { return w.wrong(t, r, without(flows, func(f flow) bool { return !r.allows(f) })) })
+	suite.Await(t, soon, func() error { return w.wrong(t, r, without(flows, func(f flow) bool { return !r.allows(f) })) })
 	var denied []flow
 	for _, f := range flows {
 		if !r.allows(f) && f.from != "x/c" && f.from != "z/c" {
@@ -111,14 +112,14 @@ func (w *world) testUnknown(t *testing.T) {
 // testHairpin: with --policy-hairpin enforce a pod that reaches itself through
 // a virtual address needs its policies' permission; directly it never leaves.
 func (w *world) testHairpin(t *testing.T) {
-	must(t, w.write(policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress, Egress]}
+	suite.Must(t, w.write(policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress, Egress]}
 y: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {}}]}], egress: [{to: [{podSelector: {}}], ports: [{port: 80}]}]}`}))
 	w.settle(t)
 	allowed := func(f flow) bool {
 		return !f.vip || strings.HasPrefix(string(f.to), "z/") || strings.HasPrefix(string(f.to), "y/") && f.protocol == topo.TCP && f.port == 80
 	}
 	self := without(matrix(false), func(f flow) bool { return f.from != f.to })
-	await(t, soon, func() error {
+	suite.Await(t, soon, func() error {
 		var errs []error
 		for i, o := range w.tryFor(t, silent, self) {
 			if allowed(self[i]) != (o.Err == nil) {
@@ -142,26 +143,26 @@ func TestDisabled(t *testing.T) {
 	w.restart(t, "--enable-policy=false")
 	w.settle(t)
 	for _, n := range w.nodes {
-		await(t, soon, func() error { return n.none("SLUICE-NP", "SLUICE-6-NP") })
-		if page, err := n.agent.Page(t.Context(), "/policy/explain?from=x/a&to=y/a"); err == nil {
+		suite.Await(t, soon, func() error { return n.none("SLUICE-NP", "SLUICE-6-NP") })
+		if page, err := n.Agent.Page(t.Context(), "/policy/explain?from=x/a&to=y/a"); err == nil {
 			t.Errorf("%s explains policies that it does not enforce: %s", n.Name, page)
 		}
 	}
-	must(t, w.wrong(t, nil, matrix(false)))
+	suite.Must(t, w.wrong(t, nil, matrix(false)))
 
-	must(t, node1.agent.Stop())
-	must(t, w.startOn([]*node{node1}))
+	suite.Must(t, node1.Agent.Stop())
+	suite.Must(t, w.startOn([]*node{node1}))
 	w.settle(t)
 	if err := node1.none("SLUICE-NP", "SLUICE-6-NP"); err == nil {
 		t.Error("there is nothing of policies in the kernel after they were enabled again")
 	}
-	must(t, node1.agent.Stop())
+	suite.Must(t, node1.Agent.Stop())
 	_, err := node1.Run(t.Context(), w.bin, "cleanup")
-	must(t, err)
-	if err := node1.before.Same(node1.Host); err != nil {
+	suite.Must(t, err)
+	if err := node1.Before.Same(node1.Host); err != nil {
 		t.Errorf("after sluice cleanup: %v", err)
 	}
-	must(t, w.startOn([]*node{node1}))
+	suite.Must(t, w.startOn([]*node{node1}))
 }
 
 // none says what in iptables and ipset has one of these words.

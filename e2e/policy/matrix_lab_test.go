@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -80,7 +81,7 @@ func table(results []result) string {
 func (w *world) check(t *testing.T, name string, c policyCase) result {
 	t.Helper()
 	r, err := parseReach(c.want)
-	must(t, err)
+	suite.Must(t, err)
 	flows := matrix(c.outside)
 	res := result{name: name, probes: len(flows)}
 	begin := time.Now()
@@ -228,7 +229,7 @@ func (w *world) explain(t *testing.T, n *node, flows []flow) []agent.Verdict {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	verdicts, err := n.agent.Explain(ctx, questions)
+	verdicts, err := n.Agent.Explain(ctx, questions)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -42,7 +43,7 @@ func TestMeddling(t *testing.T) {
 			+ y/* > x/b tcp:81`}
 	w.apply(t, c)
 	r, err := parseReach(c.want)
-	must(t, err)
+	suite.Must(t, err)
 	node1 := w.nodes[0]
 	flows := some(matrix(false))
 	for _, m := range []struct {
@@ -65,17 +66,17 @@ func TestMeddling(t *testing.T) {
 				t.Fatal(err)
 			}
 			foreign, err := node1.Tables()
-			must(t, err)
+			suite.Must(t, err)
 			_, err = node1.Tool("sh", "-ec", m.script)
-			must(t, err)
+			suite.Must(t, err)
 			begin := time.Now()
 			if m.opens && w.wrong(t, r, flows) == nil {
 				t.Log("it was put right at once, or did nothing")
 			}
-			await(t, soon, func() error { return w.wrong(t, r, flows) })
+			suite.Await(t, soon, func() error { return w.wrong(t, r, flows) })
 			t.Logf("right again after %v", time.Since(begin).Round(100*time.Millisecond))
 			// What was put in or taken out of others' rules stays theirs.
-			must(t, w.refurnish(node1, foreign))
+			suite.Must(t, w.refurnish(node1, foreign))
 		})
 	}
 }
@@ -118,21 +119,21 @@ func TestLockHeld(t *testing.T) {
 	var locked []*topo.Process
 	for _, n := range w.nodes {
 		p, err := n.Start(os.Stderr, "flock", "/run/xtables."+n.Name+".lock", "sleep", fmt.Sprint(hold.Seconds()))
-		must(t, err)
+		suite.Must(t, err)
 		locked = append(locked, p)
 	}
 	begin := time.Now()
-	must(t, w.write(policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress]}
+	suite.Must(t, w.write(policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress]}
 x: {podSelector: {matchLabels: {pod: a}}, ingress: [{ports: [{port: 81}, {port: 81, protocol: UDP}, {port: 81, protocol: SCTP}]}]}`}))
 	for _, p := range locked {
-		must(t, p.Err())
+		suite.Must(t, p.Err())
 	}
 	if took := time.Since(begin); took < hold {
 		t.Errorf("the lock was held for %v only", took)
 	}
 	r, err := parseReach("- * > x/*\n+ * > x/a :81")
-	must(t, err)
-	await(t, soon, func() error { return w.wrong(t, r, flows) })
+	suite.Must(t, err)
+	suite.Await(t, soon, func() error { return w.wrong(t, r, flows) })
 	t.Logf("in force %v after the lock was free", (time.Since(begin) - hold).Round(100*time.Millisecond))
 	v.end(t)
 }
@@ -156,10 +157,10 @@ func TestConntrackOff(t *testing.T) {
 		+ y/* > x/*`}
 	w.apply(t, c)
 	r, err := parseReach(c.want)
-	must(t, err)
+	suite.Must(t, err)
 	const name = "net/ipv4/vs/conntrack"
 	node1 := w.nodes[0]
-	must(t, node1.Sysctl(name, "0"))
+	suite.Must(t, node1.Sysctl(name, "0"))
 	// What is denied stays so even now.
 	var denied []flow
 	for _, f := range matrix(false) {
@@ -172,7 +173,7 @@ func TestConntrackOff(t *testing.T) {
 			t.Errorf("without connection tracking: %v: %v", denied[i], o.Answer)
 		}
 	}
-	await(t, soon, func() error {
+	suite.Await(t, soon, func() error {
 		return node1.Do(func() error {
 			if now, err := os.ReadFile("/proc/sys/" + name); err != nil || strings.TrimSpace(string(now)) != "1" {
 				return errors.Join(err, fmt.Errorf("%s is %s", name, now))
@@ -180,5 +181,5 @@ func TestConntrackOff(t *testing.T) {
 			return nil
 		})
 	})
-	await(t, soon, func() error { return w.wrong(t, r, matrix(false)) })
+	suite.Await(t, soon, func() error { return w.wrong(t, r, matrix(false)) })
 }

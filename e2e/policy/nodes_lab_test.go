@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -23,7 +24,7 @@ import (
 func (w *world) once(t *testing.T, from actor, protocol string, to netip.AddrPort) topo.Outcome {
 	t.Helper()
 	got, err := w.probers[from].Try(t.Context(), patience, []topo.Probe{{Protocol: protocol, To: to}})
-	must(t, err)
+	suite.Must(t, err)
 	return got[0]
 }
 
@@ -31,7 +32,7 @@ func (w *world) once(t *testing.T, from actor, protocol string, to netip.AddrPor
 // if that is nobody; one that comes right in a moment was only late.
 func (w *world) answered(t *testing.T, from actor, protocol string, to netip.AddrPort, by string) {
 	t.Helper()
-	await(t, lateMost, func() error {
+	suite.Await(t, lateMost, func() error {
 		got := w.once(t, from, protocol, to)
 		if by == "" && !isRefusal(got.Err) {
 			return fmt.Errorf("%s > %s %s: %v, want a refusal", from, protocol, to, got)
@@ -67,8 +68,8 @@ func (w *world) front(t *testing.T, number int, local bool, ends ...actor) *core
 		list = append(list, agent.Endpoint{Pod: w.hosts[pod], Node: string(placeOf(pod).host())})
 	}
 	objects := []agent.Object{svc, agent.Slice(svc, discoveryv1.AddressTypeIPv4, list), agent.Slice(svc, discoveryv1.AddressTypeIPv6, list)}
-	must(t, w.manifests.Write(objects...))
-	t.Cleanup(func() { must(t, w.manifests.Erase(objects...)) })
+	suite.Must(t, w.manifests.Write(objects...))
+	t.Cleanup(func() { suite.Must(t, w.manifests.Erase(objects...)) })
 	return svc
 }
 
@@ -92,8 +93,8 @@ func TestNodeServices(t *testing.T) {
 	for _, n := range nodes() {
 		for _, protocol := range protocols {
 			stop, err := w.hosts[n].Serve(protocol, ssh)
-			must(t, err)
-			t.Cleanup(func() { must(t, stop()) })
+			suite.Must(t, err)
+			t.Cleanup(func() { suite.Must(t, stop()) })
 		}
 	}
 	svc := w.front(t, 1, false, "z/a", "z/b")
@@ -151,10 +152,10 @@ func TestFromOutside(t *testing.T) {
 		fmt.Fprintf(&script, "ip route add %s via %s\n", to, via)
 	}
 	_, err := w.Router.Tool("sh", "-ec", script.String())
-	must(t, err)
+	suite.Must(t, err)
 	t.Cleanup(func() {
 		_, err := w.Router.Tool("sh", "-ec", strings.ReplaceAll(script.String(), " add ", " del "))
-		must(t, err)
+		suite.Must(t, err)
 	})
 	type by struct{ here, there, local bool } // whether it is let in at the endpoint's node, at the other, and under Local
 	for _, c := range []struct {
@@ -207,7 +208,7 @@ func (w *world) listen(t *testing.T, pod actor) *ear {
 	t.Helper()
 	e := &ear{said: map[string]netip.Addr{}}
 	var conn net.PacketConn
-	must(t, w.hosts[pod].Do(func() (err error) {
+	suite.Must(t, w.hosts[pod].Do(func() (err error) {
 		var lc net.ListenConfig
 		conn, err = lc.ListenPacket(context.Background(), topo.UDP, fmt.Sprintf(":%d", earPort))
 		return err
@@ -239,10 +240,10 @@ func (e *ear) heard(word string) bool {
 func (w *world) say(t *testing.T, from actor, source netip.Addr, to netip.AddrPort, word string) {
 	t.Helper()
 	conn, err := w.hosts[from].DialFrom(t.Context(), topo.UDP, netip.AddrPortFrom(source, 0), to)
-	must(t, err)
+	suite.Must(t, err)
 	defer conn.Close()
 	_, err = conn.Write([]byte(word))
-	must(t, err)
+	suite.Must(t, err)
 }
 
 // TestSpoofed: a pod that says that it is the node, or a virtual address, does
@@ -254,8 +255,8 @@ func TestSpoofed(t *testing.T) {
 	svc.Spec.Ports = []corev1.ServicePort{{Protocol: corev1.ProtocolUDP, Port: earPort, TargetPort: intstr.FromInt32(earPort)}}
 	end := []agent.Endpoint{{Pod: w.hosts["x/a"], Node: "node1"}}
 	objects := []agent.Object{svc, agent.Slice(svc, discoveryv1.AddressTypeIPv4, end), agent.Slice(svc, discoveryv1.AddressTypeIPv6, end)}
-	must(t, w.manifests.Write(objects...))
-	t.Cleanup(func() { must(t, w.manifests.Erase(objects...)) })
+	suite.Must(t, w.manifests.Write(objects...))
+	t.Cleanup(func() { suite.Must(t, w.manifests.Erase(objects...)) })
 
 	words := 0
 	var never []string // words that must not come
@@ -308,7 +309,7 @@ func TestSpoofed(t *testing.T) {
 // awaitWord says a word until it is heard.
 func (w *world) awaitWord(t *testing.T, e *ear, from actor, to netip.AddrPort, word string) {
 	t.Helper()
-	await(t, soon, func() error {
+	suite.Await(t, soon, func() error {
 		w.say(t, from, netip.Addr{}, to, word)
 		if !e.heard(word) {
 			return fmt.Errorf("%q from %s to %s has not come", word, from, to)
@@ -326,7 +327,7 @@ func (w *world) pretend(t *testing.T, pod actor, source netip.Addr) (undo func()
 	script := func(verb, options string) {
 		t.Helper()
 		_, err := w.hosts[pod].Tool("sh", "-ec", fmt.Sprintf("ip addr %s %s/%d dev lo %s", verb, source, source.BitLen(), options))
-		must(t, err)
+		suite.Must(t, err)
 	}
 	options := ""
 	if source.Is6() {

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -25,7 +26,7 @@ const caseFile = "case.yaml"
 // without policies.
 func (w *world) apply(t *testing.T, c policyCase) {
 	t.Helper()
-	must(t, w.write(c))
+	suite.Must(t, w.write(c))
 	if c.want == "" && c.policies != "" {
 		w.settle(t)
 		return
@@ -33,7 +34,7 @@ func (w *world) apply(t *testing.T, c policyCase) {
 	w.mark(t, soon)
 	w.ready(t, soon)
 	r, err := parseReach(c.want)
-	must(t, err)
+	suite.Must(t, err)
 	sample := without(matrix(false), func(f flow) bool {
 		return f.vip || f.protocol == topo.SCTP || (f.protocol == topo.TCP) == f.six || f.six == (f.port == 80)
 	})

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -29,7 +30,7 @@ const sinkPort = 92
 func (w *world) sink(t *testing.T, pod actor) {
 	t.Helper()
 	var l net.Listener
-	must(t, w.hosts[pod].Do(func() (err error) {
+	suite.Must(t, w.hosts[pod].Do(func() (err error) {
 		var lc net.ListenConfig
 		l, err = lc.Listen(context.Background(), topo.TCP, fmt.Sprintf(":%d", sinkPort))
 		return err
@@ -59,14 +60,14 @@ func TestPathMTU(t *testing.T) {
 	svc.Spec.Ports = []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 8080, TargetPort: intstr.FromInt32(sinkPort)}}
 	end := []agent.Endpoint{{Pod: w.hosts["x/b"], Node: "node2"}}
 	objects := []agent.Object{svc, agent.Slice(svc, discoveryv1.AddressTypeIPv4, end), agent.Slice(svc, discoveryv1.AddressTypeIPv6, end)}
-	must(t, w.manifests.Write(objects...))
-	t.Cleanup(func() { must(t, w.manifests.Erase(objects...)) })
+	suite.Must(t, w.manifests.Write(objects...))
+	t.Cleanup(func() { suite.Must(t, w.manifests.Erase(objects...)) })
 	w.apply(t, policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress, Egress]}
 x: {podSelector: {matchLabels: {pod: a}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {pod: b}}}], ports: [{port: 92}]}]}
 x: {podSelector: {matchLabels: {pod: b}}, ingress: [{from: [{podSelector: {matchLabels: {pod: a}}}], ports: [{port: 92}]}]}`})
 	mtu := func(size int) {
 		_, err := w.Nodes[1].Tool("ip", "link", "set", hostName("x/b"), "mtu", fmt.Sprint(size))
-		must(t, err)
+		suite.Must(t, err)
 	}
 	mtu(1300)
 	t.Cleanup(func() { mtu(1500) })
@@ -81,14 +82,14 @@ x: {podSelector: {matchLabels: {pod: b}}, ingress: [{from: [{podSelector: {match
 				t.Errorf("%s to %s: the other side got %q of %d bytes, %v", name, to, took, len(text), err)
 			}
 			route, err := w.hosts["x/a"].Tool("ip", "route", "get", to.Addr().String())
-			must(t, err)
+			suite.Must(t, err)
 			if !strings.Contains(route, "mtu 1300") {
 				t.Errorf("%s to %s: x/a has not learned the MTU: %s", name, to, route)
 			}
 			t.Logf("%s to %s: %d bytes in %v", name, to, len(text), time.Since(begin).Round(time.Millisecond))
 			for _, f := range []string{"-4", "-6"} {
 				_, err := w.hosts["x/a"].Tool("ip", f, "route", "flush", "cache")
-				must(t, err)
+				suite.Must(t, err)
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -34,7 +35,7 @@ const watchEvery = 250 * time.Millisecond
 func (w *world) watch(t *testing.T, want string, flows []flow) *watch {
 	t.Helper()
 	r, err := parseReach(want)
-	must(t, err)
+	suite.Must(t, err)
 	v := &watch{w: w, flows: flows, want: r, stop: make(chan struct{})}
 	v.done.Go(func() {
 		tick := time.NewTicker(watchEvery)
@@ -118,17 +119,17 @@ y: {podSelector: {matchLabels: {pod: a}}, policyTypes: [Egress], egress: [{to: [
 	}
 	for i := range times {
 		n := w.nodes[i%len(w.nodes)]
-		must(t, w.write(policyCase{policies: base + others[i%len(others)]}))
+		suite.Must(t, w.write(policyCase{policies: base + others[i%len(others)]}))
 		// From before it notices to after it is done.
 		time.Sleep(time.Duration(rand.IntN(600)) * time.Millisecond)
-		must(t, n.agent.Kill())
+		suite.Must(t, n.Agent.Kill())
 		if i%2 == 0 { // and sometimes it is away for a while
 			time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
 		}
 		if i%3 == 2 {
-			must(t, w.write(policyCase{policies: base + others[(i+1)%len(others)]}))
+			suite.Must(t, w.write(policyCase{policies: base + others[(i+1)%len(others)]}))
 		}
-		must(t, w.startOn([]*node{n}))
+		suite.Must(t, w.startOn([]*node{n}))
 		w.settle(t)
 		flowing(t, long)
 	}
@@ -143,14 +144,14 @@ func TestNothingToDo(t *testing.T) {
 y: {podSelector: {matchLabels: {pod: a}}, ingress: []}`})
 	for _, n := range w.nodes {
 		was, err := n.Tables()
-		must(t, err)
-		must(t, n.agent.Kill())
-		must(t, w.startOn([]*node{n}))
+		suite.Must(t, err)
+		suite.Must(t, n.Agent.Kill())
+		suite.Must(t, w.startOn([]*node{n}))
 		if err := was.Same(n.Host); err != nil {
 			t.Errorf("restarted: %v", err)
 		}
-		written, err := n.agent.Metric(t.Context(), "sluice_table_writes_total", map[string]string{"table": "netfilter"})
-		must(t, err)
+		written, err := n.Agent.Metric(t.Context(), "sluice_table_writes_total", map[string]string{"table": "netfilter"})
+		suite.Must(t, err)
 		if written != 0 {
 			t.Errorf("%s: after a restart %v keys of netfilter were written, want none", n.Name, written)
 		}
@@ -187,15 +188,15 @@ func TestRestartAmongMany(t *testing.T) {
 	}{{"nothing has changed", false}, {"all have gone", true}} {
 		t.Run(step.name, func(t *testing.T) {
 			v := w.watch(t, c.want, flows)
-			must(t, node1.agent.Kill())
+			suite.Must(t, node1.Agent.Kill())
 			if step.erase {
-				must(t, w.manifests.EraseText(crowdFile))
+				suite.Must(t, w.manifests.EraseText(crowdFile))
 			}
 			begin := time.Now()
-			must(t, w.startOn([]*node{node1}))
+			suite.Must(t, w.startOn([]*node{node1}))
 			t.Logf("ready %v after it was started", time.Since(begin).Round(100*time.Millisecond))
-			written, err := node1.agent.Metric(t.Context(), "sluice_table_writes_total", map[string]string{"table": "netfilter", "op": "put"})
-			must(t, err)
+			written, err := node1.Agent.Metric(t.Context(), "sluice_table_writes_total", map[string]string{"table": "netfilter", "op": "put"})
+			suite.Must(t, err)
 			if written != 0 && !step.erase { // else the way to classes is written anew
 				t.Errorf("%v keys of netfilter were put, want none", written)
 			}
@@ -223,12 +224,12 @@ func TestKilledWhileWriting(t *testing.T) {
 	w.crowd(t, 500)
 	for _, after := range []time.Duration{200 * time.Millisecond, 700 * time.Millisecond, 1500 * time.Millisecond, 3 * time.Second} {
 		time.Sleep(after) // a moment is all that is meant
-		must(t, node1.agent.Kill())
-		must(t, w.launch(node1))
+		suite.Must(t, node1.Agent.Kill())
+		suite.Must(t, node1.StartAgent(w.bin, w.flags()...))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	must(t, node1.agent.Ready(ctx))
+	suite.Must(t, node1.Agent.Ready(ctx))
 	w.idle(t)
 	v.end(t)
 	w.crowd(t, 0)
@@ -247,7 +248,7 @@ func TestManyAtOnce(t *testing.T) {
 		}
 	}
 	v := w.watch(t, "", flows)
-	must(t, w.write(policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: ns, operator: NotIn, values: [z]}]}}]}]}`}))
+	suite.Must(t, w.write(policyCase{policies: `x: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: ns, operator: NotIn, values: [z]}]}}]}]}`}))
 	w.crowd(t, 500)
 	w.idle(t)
 	v.end(t)

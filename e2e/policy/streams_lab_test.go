@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -43,7 +44,7 @@ func (w *world) streams(t *testing.T, flows ...flow) []stream {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		s, err := w.hosts[f.from].OpenStream(ctx, f.protocol, to, w.pushers[f.to][f.protocol])
 		cancel()
-		must(t, err)
+		suite.Must(t, err)
 		t.Cleanup(func() { s.Close() })
 		list = append(list, stream{f, s})
 	}
@@ -140,7 +141,7 @@ func TestEstablished(t *testing.T) {
 			w.apply(t, policyCase{})
 			for _, s := range denied {
 				if s.protocol == topo.UDP {
-					await(t, soon, func() error { return s.resumed() })
+					suite.Await(t, soon, func() error { return s.resumed() })
 				}
 			}
 			flowing(t, stands)

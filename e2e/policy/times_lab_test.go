@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -50,12 +51,12 @@ func TestTimes(t *testing.T) {
 					name, policies = "allowed", allow
 				}
 				time.Sleep(300 * time.Millisecond) // no change is taken together with the one before
-				must(t, w.write(policyCase{policies: policies}))
+				suite.Must(t, w.write(policyCase{policies: policies}))
 				begin := time.Now()
 				for {
 					// One that is under way at that moment may hear nothing.
 					got, err := w.probers[from].Try(t.Context(), 100*time.Millisecond, []topo.Probe{{Protocol: topo.TCP, To: to}})
-					must(t, err)
+					suite.Must(t, err)
 					if (got[0].Err == nil) == (name == "allowed") {
 						break
 					}
@@ -96,10 +97,10 @@ spec: {podSelector: {matchLabels: {pod: "p%[1]d"}}, policyTypes: [Ingress, Egres
 `, i, 100+i/200, 1+i%200, 0x8000+i, (i+1)%pods, 1000+i)
 	}
 	if pods == 0 {
-		must(t, w.manifests.EraseText(crowdFile))
+		suite.Must(t, w.manifests.EraseText(crowdFile))
 	} else {
-		must(t, w.manifests.WriteText(crowdFile, text.String()))
-		t.Cleanup(func() { must(t, w.manifests.EraseText(crowdFile)) })
+		suite.Must(t, w.manifests.WriteText(crowdFile, text.String()))
+		t.Cleanup(func() { suite.Must(t, w.manifests.EraseText(crowdFile)) })
 	}
 	w.settleWithin(t, 2*time.Minute)
 }
@@ -128,23 +129,23 @@ y: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {
 			policies string
 			crowd    int
 		}{{"no policies", "", 0}, {"policies of the two", policies, 0}, {"500 more classes", policies, 500}} {
-			must(t, w.write(policyCase{policies: c.policies}))
+			suite.Must(t, w.write(policyCase{policies: c.policies}))
 			w.crowd(t, c.crowd)
 			w.idle(t)
 			begin := time.Now()
 			for _, vip := range []bool{false, true} {
 				f := flow{"y/b", "x/a", topo.TCP, 80, false, vip}
 				outcomes, err := w.probers[f.from].Try(t.Context(), patience, slices.Repeat([]topo.Probe{{Protocol: topo.TCP, To: w.address(f)}}, connections))
-				must(t, err)
+				suite.Must(t, err)
 				for _, o := range outcomes {
-					must(t, o.Err)
+					suite.Must(t, o.Err)
 				}
 			}
 			got[c.name].opened = append(got[c.name].opened, 2*connections/time.Since(begin).Seconds())
 			begin = time.Now()
 			for range texts {
 				_, err := w.send("y/b", netip.AddrPortFrom(w.own("x/a", false), sinkPort), text)
-				must(t, err)
+				suite.Must(t, err)
 			}
 			got[c.name].sent = append(got[c.name].sent, texts*float64(len(text))/1e6/time.Since(begin).Seconds())
 		}
@@ -170,11 +171,11 @@ func (w *world) idle(t *testing.T) {
 	const while, little = 500 * time.Millisecond, 0.02 // seconds of the processor
 	for _, n := range w.nodes {
 		used := func() float64 {
-			v, err := n.agent.Metric(t.Context(), "process_cpu_seconds_total", nil)
-			must(t, err)
+			v, err := n.Agent.Metric(t.Context(), "process_cpu_seconds_total", nil)
+			suite.Must(t, err)
 			return v
 		}
-		await(t, time.Minute, func() error {
+		suite.Await(t, time.Minute, func() error {
 			before := used()
 			time.Sleep(while)
 			if now := used(); now-before > little {
@@ -195,12 +196,12 @@ func TestChurn(t *testing.T) {
 	}
 	const policies = `x: {podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}]}]}`
 	w.restart(t, "--audit-period", "1h") // an audit runs iptables-save
-	must(t, w.write(policyCase{policies: policies}))
+	suite.Must(t, w.write(policyCase{policies: policies}))
 	w.crowd(t, count)
 	node1 := w.nodes[0]
 	execs := func() float64 {
-		n, err := node1.agent.Metric(t.Context(), "sluice_execs_total", map[string]string{"table": "netfilter"})
-		must(t, err)
+		n, err := node1.Agent.Metric(t.Context(), "sluice_execs_total", map[string]string{"table": "netfilter"})
+		suite.Must(t, err)
 		return n
 	}
 	before := execs()
@@ -213,8 +214,8 @@ func TestChurn(t *testing.T) {
 	} {
 		w.apply(t, c)
 		r, err := parseReach(c.want)
-		must(t, err)
-		await(t, soon, func() error { return w.wrong(t, r, some(matrix(false))) })
+		suite.Must(t, err)
+		suite.Await(t, soon, func() error { return w.wrong(t, r, some(matrix(false))) })
 	}
 	defer w.crowd(t, 0)
 	if n := execs() - before; n != 0 {

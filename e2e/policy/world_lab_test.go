@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -57,18 +57,13 @@ type world struct {
 }
 
 // node is a node with sluice on it.
-type node struct {
-	*topo.Host
-	agent  *agent.Agent
-	log    *os.File
-	before topo.Tables // what was there before sluice was first started
-}
+type node struct{ *suite.Node }
 
 // shared is the world: TestMain has no other way to hand it to tests.
 var shared *world
 
 func TestMain(m *testing.M) {
-	os.Exit(agent.Play("policy", "world of 2 nodes and 9 pods, with sluice ready", newWorld, func(w *world) int {
+	os.Exit(suite.Play("policy", "world of 2 nodes and 9 pods, with sluice ready", newWorld, func(w *world) int {
 		shared = w
 		return m.Run()
 	}))
@@ -88,9 +83,12 @@ func newWorld(bin string) (w *world, err error) {
 		return w, err
 	}
 	for _, h := range w.Nodes {
-		n := &node{Host: h}
-		w.nodes = append(w.nodes, n)
-		if err := w.furnish(n); err != nil {
+		n, err := suite.NewNode(h, "policy")
+		if err != nil {
+			return w, err
+		}
+		w.nodes = append(w.nodes, &node{n})
+		if err := w.manifests.Write(agent.Node(h)); err != nil {
 			return w, err
 		}
 	}
@@ -141,54 +139,20 @@ func (w *world) addHosts() error {
 	return err
 }
 
-func (w *world) furnish(n *node) (err error) {
-	if err := n.Furnish(); err != nil {
-		return err
-	}
-	if n.before, err = n.Tables(); err != nil {
-		return err
-	}
-	if n.log, err = os.Create(filepath.Join(logDir(), "policy-"+n.Name+".log")); err != nil {
-		return err
-	}
-	return w.manifests.Write(agent.Node(n.Host))
-}
-
-// logDir is where logs are worth more than the run, if anywhere.
-func logDir() string {
-	if out := os.Getenv("SLUICE_LAB_OUT"); out != "" {
-		return out
-	}
-	return os.TempDir()
-}
-
 // start starts sluice on every node with flags of its own, and waits.
 func (w *world) start(flags ...string) error { return w.startOn(w.nodes, flags...) }
 
-// launch starts sluice on a node, and waits for nothing.
-func (w *world) launch(n *node, flags ...string) (err error) {
-	n.agent, err = agent.Start(n.Host, w.bin, n.log, append([]string{
-		"--manifests", string(w.manifests), "--hostname-override", n.Name, "--audit-period", auditPeriod.String(),
+// flags are those of every agent, and more.
+func (w *world) flags(more ...string) []string {
+	return append([]string{
+		"--manifests", string(w.manifests), "--audit-period", auditPeriod.String(),
 		"--cluster-cidr", topo.ClusterCIDR4 + "," + topo.ClusterCIDR6, "--drain-timeout", "1s",
-	}, flags...)...)
-	return err
+	}, more...)
 }
 
 // startOn starts sluice on nodes, and waits until it is ready.
 func (w *world) startOn(nodes []*node, flags ...string) error {
-	for _, n := range nodes {
-		if err := w.launch(n, flags...); err != nil {
-			return err
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for _, n := range nodes {
-		if err := n.agent.Ready(ctx); err != nil {
-			return fmt.Errorf("%w; its log:\n%s", err, n.logSince(0))
-		}
-	}
-	return nil
+	return suite.Start(w.bin, nodes, w.flags(flags...)...)
 }
 
 // restart starts the agents again with other flags, for the length of a test.
@@ -196,9 +160,9 @@ func (w *world) restart(t *testing.T, flags ...string) {
 	t.Helper()
 	again := func(flags []string) {
 		for _, n := range w.nodes {
-			must(t, n.agent.Stop())
+			suite.Must(t, n.Agent.Stop())
 		}
-		must(t, w.start(flags...))
+		suite.Must(t, w.start(flags...))
 	}
 	again(flags)
 	t.Cleanup(func() { again(nil) })
@@ -216,52 +180,9 @@ func (w *world) Close() error {
 func enter(t *testing.T) *world {
 	t.Helper()
 	w := shared
-	offsets := map[*node]int64{}
-	was := map[*node]topo.Tables{}
-	for _, n := range w.nodes {
-		offsets[n], _ = n.log.Seek(0, 1)
-		tables, err := n.Tables()
-		must(t, err)
-		was[n] = tables
-	}
-	t.Cleanup(func() {
-		must(t, errors.Join(w.write(policyCase{}), w.writeMark(0)))
-		for _, n := range w.nodes {
-			await(t, soon, func() error { return was[n].Same(n.Host) })
-			await(t, soon, func() error { return n.probe("/healthz") })
-		}
-		if !t.Failed() {
-			return
-		}
-		for _, n := range w.nodes {
-			t.Logf("log of sluice on %s:\n%s", n.Name, n.logSince(offsets[n]))
-		}
-	})
+	restore := func() { suite.Must(t, errors.Join(w.write(policyCase{}), w.writeMark(0))) }
+	suite.Keep(t, w.nodes, soon, restore, func(n *node) error { return n.Probe("/healthz") })
 	return w
-}
-
-// probe asks sluice's own opinion, as a kubelet does.
-func (n *node) probe(path string) error {
-	resp, err := n.HTTPClient().Get("http://127.0.0.1:10256" + path)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != 200 {
-		return fmt.Errorf("%s of %s: %s", path, n.Name, resp.Status)
-	}
-	return nil
-}
-
-// logSince is the tail of what sluice logged after an offset.
-func (n *node) logSince(offset int64) string {
-	const most = 40
-	text, err := os.ReadFile(n.log.Name())
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.SplitAfter(string(text[min(offset, int64(len(text))):]), "\n")
-	return strings.Join(lines[max(0, len(lines)-most):], "")
 }
 
 // writeServices gives every pod a Service that leads to it alone: to port 80 by
@@ -341,9 +262,9 @@ func (w *world) settleWithin(t *testing.T, limit time.Duration) {
 func (w *world) mark(t *testing.T, limit time.Duration) {
 	t.Helper()
 	w.marks++
-	must(t, w.writeMark(w.marks))
+	suite.Must(t, w.writeMark(w.marks))
 	for _, n := range w.nodes {
-		await(t, limit, func() error { return n.hasAddress(markAt(w.marks)) })
+		suite.Await(t, limit, func() error { return n.hasAddress(markAt(w.marks)) })
 	}
 }
 
@@ -353,7 +274,7 @@ func (w *world) ready(t *testing.T, limit time.Duration) {
 	t.Helper()
 	for range 3 {
 		for _, n := range w.nodes {
-			await(t, limit, func() error { return n.probe("/readyz") })
+			suite.Await(t, limit, func() error { return n.Probe("/readyz") })
 		}
 	}
 	if t.Failed() {
@@ -371,23 +292,4 @@ func (n *node) hasAddress(addr netip.Addr) error {
 		}
 		return conn.Close()
 	})
-}
-
-// await fails the test when a condition has not come about in time.
-func await(t *testing.T, limit time.Duration, f func() error) {
-	t.Helper()
-	// Not t.Context: it has ended when cleanups run.
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	if err := topo.Eventually(ctx, f); err != nil {
-		t.Errorf("after %v: %v", limit, err)
-	}
-}
-
-// must fails the test at once.
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

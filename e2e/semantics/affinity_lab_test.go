@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -125,7 +126,7 @@ func TestAffinityTimeout(t *testing.T) {
 	w := enter(t)
 	set := func(udp int) {
 		_, err := w.nodes[0].Tool("ipvsadm", "--set", "0", "0", fmt.Sprint(udp))
-		must(t, err)
+		suite.Must(t, err)
 	}
 	set(1)
 	t.Cleanup(func() { set(300) })

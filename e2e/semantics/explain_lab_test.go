@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -64,8 +65,8 @@ func (w *world) sluiceServices(n *node, args ...string) (string, error) {
 func (w *world) explain(t *testing.T, n *node, name string) (x explained) {
 	t.Helper()
 	text, err := w.sluiceServices(n, "default/"+name, "-o", "json")
-	must(t, err)
-	must(t, json.Unmarshal([]byte(text), &x))
+	suite.Must(t, err)
+	suite.Must(t, json.Unmarshal([]byte(text), &x))
 	return x
 }
 
@@ -106,7 +107,7 @@ func (x explained) in(protocol, family, policy string) (list []string) {
 func (n *node) table(t *testing.T) map[string][]string {
 	t.Helper()
 	out, err := n.Tool("ipvsadm", "-Ln")
-	must(t, err)
+	suite.Must(t, err)
 	table, at := map[string][]string{}, ""
 	for line := range strings.Lines(out) {
 		f := strings.Fields(line)
@@ -208,7 +209,7 @@ func (w *world) testWhyEndpoints(t *testing.T) {
 		w.explain(t, w.nodes[1], r.service.object.Name).agrees(t, w.nodes[1])
 	}
 	text, err := w.sluiceServices(w.nodes[0], "why-1", "-o", "wide")
-	must(t, err)
+	suite.Must(t, err)
 	t.Logf("sluice services why-1 -o wide:\n%s", text)
 	for _, want := range []string{"out: not ready ", "out: terminating, and serves no more", "out: on node2, not on this node", "default/why-1-ipv4"} {
 		if !strings.Contains(text, want) {
@@ -230,10 +231,10 @@ func (w *world) testWhyOtherSlices(t *testing.T) {
 		o.Ports = o.Ports[:1]
 		o.Ports[0].Name = new(port)
 		edit(&o.Endpoints[0])
-		t.Cleanup(func() { must(t, w.manifests.Erase(o)) })
+		t.Cleanup(func() { suite.Must(t, w.manifests.Erase(o)) })
 		return o
 	}
-	must(t, w.manifests.Write(
+	suite.Must(t, w.manifests.Write(
 		other("a-twice", topo.TCP, func(e *discoveryv1.Endpoint) { e.Conditions.Ready, e.TargetRef.Name = new(false), "twice" }),
 		other("b-noport", "metrics", func(e *discoveryv1.Endpoint) { e.Addresses, e.TargetRef.Name = []string{w.c1.V4.String()}, "noport" }),
 		other("c-nowhere", topo.TCP, func(e *discoveryv1.Endpoint) {
@@ -286,11 +287,11 @@ func (w *world) testWhyFrontends(t *testing.T) {
 // testWhyHealthCheck: somebody else has the port, and then no more.
 func (w *world) testWhyHealthCheck(t *testing.T) {
 	stop, err := w.nodes[0].Serve(topo.TCP, healthPort)
-	must(t, err)
+	suite.Must(t, err)
 	freed := false
 	t.Cleanup(func() {
 		if !freed {
-			must(t, stop())
+			suite.Must(t, stop())
 		}
 	})
 	w.serve(t, "why-health", ready(w.a1), func(svc *corev1.Service) {
@@ -300,7 +301,7 @@ func (w *world) testWhyHealthCheck(t *testing.T) {
 	w.settle(t)
 	expect := func(state, why string) {
 		t.Helper()
-		await(t, 35*time.Second, func() error { // the loop's longest pause between two tries
+		suite.Await(t, 35*time.Second, func() error { // the loop's longest pause between two tries
 			list := w.explain(t, w.nodes[0], "why-health").HealthCheck
 			if len(list) != 2 || list[0].State != state || !strings.Contains(list[0].Why, why) {
 				return fmt.Errorf("health checks are %+v, want %s for %q", list, state, why)
@@ -310,7 +311,7 @@ func (w *world) testWhyHealthCheck(t *testing.T) {
 	}
 	expect("failing", "address already in use")
 	freed = true
-	must(t, stop())
+	suite.Must(t, stop())
 	expect("programmed", "")
 }
 
@@ -332,15 +333,15 @@ func (w *world) testWhyDraining(t *testing.T) {
 		}
 		return fmt.Errorf("no %s is said to be leaving: %+v", at, x.Frontends)
 	}
-	await(t, soon, func() error { return leaving(w.explain(t, w.nodes[0], "why-draining")) })
+	suite.Await(t, soon, func() error { return leaving(w.explain(t, w.nodes[0], "why-draining")) })
 	text, err := w.sluiceServices(w.nodes[0], "why-draining")
-	must(t, err)
+	suite.Must(t, err)
 	if !strings.Contains(text, " -> "+at+": leaving, with weight 0, until its connections have ended: 1 active") {
 		t.Errorf("%s", text)
 	}
 	h.alive(t)
-	must(t, h.conn.Close())
-	await(t, 2*time.Minute, func() error {
+	suite.Must(t, h.conn.Close())
+	suite.Await(t, 2*time.Minute, func() error {
 		if leaving(w.explain(t, w.nodes[0], "why-draining")) == nil {
 			return errors.New("the endpoint is still said to be leaving")
 		}
@@ -362,8 +363,8 @@ func (w *world) testNames(t *testing.T) {
 			Endpoints map[string]struct{ Pod, Node string }
 		}
 		text, err := get(n.Host, "http://127.0.0.1:10249/names")
-		must(t, err)
-		must(t, json.Unmarshal([]byte(text), &names))
+		suite.Must(t, err)
+		suite.Must(t, json.Unmarshal([]byte(text), &names))
 		seen := 0
 		for vs, servers := range n.table(t) {
 			if n.foreign(vs) {
@@ -400,7 +401,7 @@ func (w *world) testNames(t *testing.T) {
 // foreign reports whether a virtual server was there before sluice was.
 func (n *node) foreign(vs string) bool {
 	at := strings.Fields(vs)[1]
-	return slices.ContainsFunc(n.before["ipvsadm"], func(line string) bool { return strings.Contains(line, " "+at+" ") })
+	return slices.ContainsFunc(n.Before["ipvsadm"], func(line string) bool { return strings.Contains(line, " "+at+" ") })
 }
 
 // podAt is the pod that serves at an address.
@@ -417,7 +418,7 @@ func (w *world) podAt(addr string) *topo.Host {
 func (w *world) testStatus(t *testing.T) {
 	n := w.nodes[2]
 	var text string
-	await(t, 5*time.Second, func() (err error) {
+	suite.Await(t, 5*time.Second, func() (err error) {
 		text, err = n.Tool(w.bin, "status")
 		if err == nil && !strings.Contains(text, "healthy, ready, load balancers may use this node\n") {
 			err = fmt.Errorf("it is not said to be well")

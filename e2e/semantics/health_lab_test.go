@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -77,7 +78,7 @@ func TestHealthCheckNodePort(t *testing.T) {
 			for i, n := range w.nodes {
 				for _, like := range w.families() {
 					at := netip.AddrPortFrom(n.Addr(like), healthPort)
-					await(t, soon, func() error { return counts(w.Client, at, step.want[i]) })
+					suite.Await(t, soon, func() error { return counts(w.Client, at, step.want[i]) })
 				}
 			}
 			if t.Failed() {
@@ -104,7 +105,7 @@ func TestHealthCheckNodePort(t *testing.T) {
 		w.settle(t)
 		for _, like := range w.families() {
 			at := way{protocol: topo.TCP, from: w.Client, to: netip.AddrPortFrom(w.nodes[0].Addr(like), healthPort)}
-			await(t, soon, func() error {
+			suite.Await(t, soon, func() error {
 				if got := at.gets(t.Context()); got != refused {
 					return fmt.Errorf("%v: %s, want it refused", at, got)
 				}
@@ -138,20 +139,20 @@ func TestHealthCheckPortTaken(t *testing.T) {
 	w := enter(t)
 	node1 := w.nodes[0]
 	stop, err := node1.Serve(topo.TCP, healthPort)
-	must(t, err)
-	t.Cleanup(func() { must(t, stop()) })
+	suite.Must(t, err)
+	t.Cleanup(func() { suite.Must(t, stop()) })
 	s := w.serve(t, "checked", ready(w.a1), func(svc *corev1.Service) {
 		externalLocal(svc)
 		svc.Spec.HealthCheckNodePort = healthPort
 	})
-	await(t, soon, func() error { // not settled: what waits for the port is not as wanted
+	suite.Await(t, soon, func() error { // not settled: what waits for the port is not as wanted
 		_, err := w.Client.Ask(t.Context(), topo.TCP, s.at(balancerIP, topo.TCP, w.near.V4, nil))
 		return err
 	})
-	await(t, soon, func() error { return counts(w.Client, netip.AddrPortFrom(w.nodes[1].V4, healthPort), 0) })
-	must(t, stop())
+	suite.Await(t, soon, func() error { return counts(w.Client, netip.AddrPortFrom(w.nodes[1].V4, healthPort), 0) })
+	suite.Must(t, stop())
 	// Tried again by itself, with a pause that grows.
-	await(t, 15*time.Second, func() error { return counts(w.Client, netip.AddrPortFrom(node1.V4, healthPort), 1) })
+	suite.Await(t, 15*time.Second, func() error { return counts(w.Client, netip.AddrPortFrom(node1.V4, healthPort), 1) })
 }
 
 // TestNodeEligibility: a node that is about to go tells load balancers of policy
@@ -174,7 +175,7 @@ func TestNodeEligibility(t *testing.T) {
 	expect := func(t *testing.T, n *node, eligible bool) {
 		t.Helper()
 		want := map[bool]int{true: http.StatusOK, false: http.StatusServiceUnavailable}[eligible]
-		await(t, soon, func() error {
+		suite.Await(t, soon, func() error {
 			status, says, err := probe(n, "/healthz")
 			if err == nil && (status != want || says != eligible) {
 				err = fmt.Errorf("%s: /healthz: %d, nodeEligible %v; want %d", n.Name, status, says, want)
@@ -203,7 +204,7 @@ func TestNodeEligibility(t *testing.T) {
 	expect(t, w.nodes[0], true)
 	tainted()
 	expect(t, node2, true)
-	must(t, w.manifests.Erase(w.nodeObject(node2, 1)))
+	suite.Must(t, w.manifests.Erase(w.nodeObject(node2, 1)))
 	expect(t, node2, false)
 	tainted()
 	expect(t, node2, true)

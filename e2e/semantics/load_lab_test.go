@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -32,7 +33,7 @@ type held struct {
 func (w *world) hold(t *testing.T, from *topo.Host, to netip.AddrPort) *held {
 	t.Helper()
 	conn, err := from.Dial(t.Context(), topo.TCP, to)
-	must(t, err)
+	suite.Must(t, err)
 	h := &held{name: fmt.Sprintf("connection of %s to %s", from.Name, to), conn: conn, lines: bufio.NewReader(conn)}
 	t.Cleanup(func() {
 		if tcp, ok := conn.(*net.TCPConn); ok {
@@ -41,7 +42,7 @@ func (w *world) hold(t *testing.T, from *topo.Host, to netip.AddrPort) *held {
 		conn.Close()
 	})
 	h.pod, err = h.next()
-	must(t, err)
+	suite.Must(t, err)
 	return h
 }
 

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -117,7 +118,7 @@ func TestEndpointsComeAndGo(t *testing.T) {
 		s.scale(t, ready(w.a1)...)
 		six := s.slice(discoveryv1.AddressTypeIPv6)
 		six.Endpoints = six.Endpoints[:0]
-		must(t, w.manifests.Write(six))
+		suite.Must(t, w.manifests.Write(six))
 		w.settle(t)
 		for _, c := range append(s.ways(inside, w.near, w.nodes[0].Host), s.ways(outside, w.Client)...) {
 			if c.to.Addr().Is4() {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -37,8 +38,8 @@ func (w *world) editNode(t *testing.T, n *node, edit func(*corev1.Node)) {
 	if edit != nil {
 		edit(o)
 	}
-	must(t, w.manifests.Write(o))
-	t.Cleanup(func() { must(t, w.manifests.Write(w.nodeObject(n, slices.Index(w.nodes, n)))) })
+	suite.Must(t, w.manifests.Write(o))
+	t.Cleanup(func() { suite.Must(t, w.manifests.Write(w.nodeObject(n, slices.Index(w.nodes, n)))) })
 }
 
 // endpoint is a pod in the state that its conditions say.
@@ -113,7 +114,7 @@ func (w *world) serve(t *testing.T, name string, endpoints []endpoint, edit func
 	s := &service{w: w, object: svc}
 	t.Cleanup(func() { s.remove(t) })
 	s.scale(t, endpoints...)
-	must(t, w.manifests.Write(svc))
+	suite.Must(t, w.manifests.Write(svc))
 	return s
 }
 
@@ -121,20 +122,20 @@ func (w *world) serve(t *testing.T, name string, endpoints []endpoint, edit func
 func (s *service) update(t *testing.T, edit func(*corev1.Service)) {
 	t.Helper()
 	edit(s.object)
-	must(t, s.w.manifests.Write(s.object))
+	suite.Must(t, s.w.manifests.Write(s.object))
 }
 
 // scale says which pods are behind the Service. See settle.
 func (s *service) scale(t *testing.T, endpoints ...endpoint) {
 	t.Helper()
 	s.endpoints = endpoints
-	must(t, s.w.manifests.Write(s.slice(discoveryv1.AddressTypeIPv4), s.slice(discoveryv1.AddressTypeIPv6)))
+	suite.Must(t, s.w.manifests.Write(s.slice(discoveryv1.AddressTypeIPv4), s.slice(discoveryv1.AddressTypeIPv6)))
 }
 
 // remove takes the Service away, and its slices. Removing again is fine.
 func (s *service) remove(t *testing.T) {
 	t.Helper()
-	must(t, errors.Join(
+	suite.Must(t, errors.Join(
 		s.w.manifests.Erase(s.object), s.w.manifests.Erase(s.slice(discoveryv1.AddressTypeIPv4)), s.w.manifests.Erase(s.slice(discoveryv1.AddressTypeIPv6))))
 }
 
@@ -218,17 +219,17 @@ func (w *world) writeMark(number int) error {
 func (w *world) settle(t *testing.T) {
 	t.Helper()
 	w.marks++
-	must(t, w.writeMark(w.marks))
+	suite.Must(t, w.writeMark(w.marks))
 	at := markAt(w.marks)
 	for _, n := range w.nodes {
-		await(t, 15*time.Second, func() error {
+		suite.Await(t, 15*time.Second, func() error {
 			_, err := n.Ask(t.Context(), topo.TCP, at)
 			return err
 		})
 	}
 	for range 3 { // between two tables of one Service an agent is ready for a moment
 		for _, n := range w.nodes {
-			await(t, 15*time.Second, func() error { return n.probe("/readyz") })
+			suite.Await(t, 15*time.Second, func() error { return n.Probe("/readyz") })
 		}
 	}
 	if t.Failed() {

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -21,7 +22,7 @@ import (
 func (n *node) timeouts(t *testing.T) string {
 	t.Helper()
 	out, err := n.Tool("ipvsadm", "-L", "--timeout")
-	must(t, err)
+	suite.Must(t, err)
 	_, seconds, _ := strings.Cut(strings.TrimSpace(out), ": ")
 	return seconds
 }
@@ -39,7 +40,7 @@ func TestIdleTimeout(t *testing.T) {
 	node1 := w.nodes[0]
 	set := func(seconds ...string) {
 		_, err := node1.Tool("ipvsadm", append([]string{"--set"}, seconds...)...)
-		must(t, err)
+		suite.Must(t, err)
 	}
 	t.Cleanup(func() { set("8100", "120", "300") })
 	set("900", "77", "333")
@@ -72,13 +73,13 @@ func (n *node) metric(name string, labels ...string) (float64, error) {
 	for i := 0; i < len(labels); i += 2 {
 		with[labels[i]] = labels[i+1]
 	}
-	return n.agent.Metric(context.Background(), name, with)
+	return n.Agent.Metric(context.Background(), name, with)
 }
 
 // becomes waits until a metric has a value.
 func (n *node) becomes(t *testing.T, want float64, name string, labels ...string) {
 	t.Helper()
-	await(t, soon, func() error {
+	suite.Await(t, soon, func() error {
 		got, err := n.metric(name, labels...)
 		if err == nil && got != want {
 			err = fmt.Errorf("%s: %s %v is %v, want %v", n.Name, name, labels, got, want)
@@ -90,7 +91,7 @@ func (n *node) becomes(t *testing.T, want float64, name string, labels ...string
 func (n *node) mustMetric(t *testing.T, name string, labels ...string) float64 {
 	t.Helper()
 	got, err := n.metric(name, labels...)
-	must(t, err)
+	suite.Must(t, err)
 	return got
 }
 
@@ -111,14 +112,14 @@ func (w *world) testEstablished(t *testing.T) {
 		inside, outside := s.at(clusterIP, topo.TCP, like, nil), s.at(nodePort, topo.TCP, like, node1)
 		for i := 1; i <= 3; i++ {
 			h := w.hold(t, w.near, inside)
-			await(t, soon, func() error { return node1.counted("default/counted", inside, i) })
+			suite.Await(t, soon, func() error { return node1.counted("default/counted", inside, i) })
 			h.alive(t)
 		}
 		h := w.hold(t, w.Client, outside)
-		await(t, soon, func() error { return node1.counted("default/counted", outside, 1) })
-		must(t, h.conn.Close())
-		await(t, soon, func() error { return node1.counted("default/counted", outside, 0) })
-		await(t, soon, func() error { return node1.counted("default/counted", inside, 3) })
+		suite.Await(t, soon, func() error { return node1.counted("default/counted", outside, 1) })
+		suite.Must(t, h.conn.Close())
+		suite.Await(t, soon, func() error { return node1.counted("default/counted", outside, 0) })
+		suite.Await(t, soon, func() error { return node1.counted("default/counted", inside, 3) })
 	}
 }
 
@@ -178,7 +179,7 @@ func (w *world) testTriggered(t *testing.T) {
 	s.endpoints = ready(w.a1, w.b1)
 	slice := s.slice(discoveryv1.AddressTypeIPv4)
 	slice.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: time.Now().Add(-ago).UTC().Format(time.RFC3339Nano)}
-	must(t, w.manifests.Write(slice))
+	suite.Must(t, w.manifests.Write(slice))
 	for i, n := range w.nodes {
 		n.becomes(t, count[i]+1, name+"_count", "ip_family", "IPv4")
 		if took := n.mustMetric(t, name+"_sum", "ip_family", "IPv4") - sum[i]; took < ago.Seconds() || took > (ago+soon).Seconds() {

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -25,7 +26,7 @@ func TestSourceRanges(t *testing.T) {
 	addresses := "ip addr %s " + second4 + "/24 dev eth0; ip addr %s " + second6 + "/64 dev eth0"
 	script := func(verb, options string) {
 		_, err := w.Client.Tool("sh", "-ec", words(addresses, verb)+options)
-		must(t, err)
+		suite.Must(t, err)
 	}
 	script("add", " nodad preferred_lft 0") // the kernel is not to choose it
 	t.Cleanup(func() { script("del", "") })

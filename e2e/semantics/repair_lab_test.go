@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -27,8 +28,8 @@ func (n *node) drift(t *testing.T, tables ...string) float64 {
 	total := 0.0
 	for _, labels := range ask {
 		// Not t.Context, which has ended when cleanups run.
-		keys, err := n.agent.Metric(context.Background(), "sluice_table_drift_total", labels)
-		must(t, err)
+		keys, err := n.Agent.Metric(context.Background(), "sluice_table_drift_total", labels)
+		suite.Must(t, err)
 		total += keys
 	}
 	return total
@@ -43,7 +44,7 @@ func TestRepair(t *testing.T) {
 	s := w.serve(t, "repaired", ready(w.a1, w.b1), func(svc *corev1.Service) { svc.Spec.LoadBalancerSourceRanges = []string{network4, network6} })
 	local := w.serve(t, "repaired-local", ready(w.a1, w.b1), externalLocal)
 	w.settle(t)
-	was := n.mustTables(t)
+	was := suite.Tables(t, n.Host)
 	at4, at6 := s.at(clusterIP, topo.TCP, n.V4, nil), s.at(clusterIP, topo.TCP, n.V6, nil)
 	script := strings.NewReplacer(
 		"AT4", at4.String(), "AT6", at6.String(), "VIP4", at4.Addr().String(), "VIP6", at6.Addr().String(),
@@ -67,16 +68,16 @@ func TestRepair(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			before := n.drift(t, row.table)
 			_, err := n.Tool("sh", "-ec", script.Replace(row.script))
-			must(t, err)
-			await(t, 5*auditPeriod, func() error {
+			suite.Must(t, err)
+			suite.Await(t, 5*auditPeriod, func() error {
 				if n.drift(t, row.table) == before {
 					return errors.New("no drift is counted")
 				}
 				return nil
 			})
-			await(t, 5*auditPeriod, func() error { return was.Same(n.Host) })
+			suite.Await(t, 5*auditPeriod, func() error { return was.Same(n.Host) })
 			if row.table == "sysctl" {
-				await(t, 5*auditPeriod, func() error { return switchedOn(n, "conntrack", "expire_nodest_conn") })
+				suite.Await(t, 5*auditPeriod, func() error { return switchedOn(n, "conntrack", "expire_nodest_conn") })
 			}
 			for _, c := range []way{
 				{protocol: topo.TCP, from: w.near, to: at4},
@@ -115,8 +116,8 @@ func TestForeign(t *testing.T) {
 	untouched := func(when string) {
 		t.Helper()
 		for _, n := range w.nodes {
-			now := n.mustTables(t)
-			for tool, lines := range n.before {
+			now := suite.Tables(t, n.Host)
+			for tool, lines := range n.Before {
 				for _, l := range lines {
 					if !slices.Contains(now[tool], l) {
 						t.Errorf("%s, %s: %s: gone is %s", when, n.Name, tool, l)
@@ -142,18 +143,18 @@ func TestForeign(t *testing.T) {
 	untouched("after changes")
 
 	for _, n := range w.nodes {
-		must(t, n.agent.Stop())
+		suite.Must(t, n.Agent.Stop())
 	}
 	for _, n := range w.nodes {
 		for range 2 { // again, when there is nothing
 			_, err := n.Run(t.Context(), w.bin, "cleanup")
-			must(t, err)
+			suite.Must(t, err)
 		}
-		if err := n.before.Same(n.Host); err != nil {
+		if err := n.Before.Same(n.Host); err != nil {
 			t.Errorf("after cleanup: %v", err)
 		}
 	}
-	must(t, w.start(detector()...))
+	suite.Must(t, w.start(detector()...))
 	untouched("started again")
 	answers(t, way{protocol: topo.TCP, from: w.near, to: made[1].at(clusterIP, topo.TCP, w.near.V4, nil)}, w.b1)
 }

@@ -20,6 +20,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -42,16 +43,16 @@ const (
 func (w *world) hasty(t *testing.T, name string, on *node) *topo.Host {
 	t.Helper()
 	h, err := w.AddPod(on.Host, name)
-	must(t, err)
+	suite.Must(t, err)
 	var l net.Listener
-	must(t, h.Do(func() (err error) {
+	suite.Must(t, h.Do(func() (err error) {
 		var lc net.ListenConfig
 		l, err = lc.Listen(context.Background(), topo.TCP, fmt.Sprintf(":%d", podPort))
 		return err
 	}))
 	t.Cleanup(func() {
 		l.Close()
-		must(t, w.RemovePod(h))
+		suite.Must(t, w.RemovePod(h))
 	})
 	go func() {
 		for {
@@ -71,12 +72,12 @@ func few(t *testing.T, h *topo.Host) {
 	t.Helper()
 	const ports = "net/ipv4/ip_local_port_range" // of both families
 	var was []byte
-	must(t, h.Do(func() (err error) {
+	suite.Must(t, h.Do(func() (err error) {
 		was, err = os.ReadFile("/proc/sys/" + ports)
 		return err
 	}))
-	must(t, h.Sysctl(ports, fewPorts))
-	t.Cleanup(func() { must(t, h.Sysctl(ports, strings.TrimSpace(string(was)))) })
+	suite.Must(t, h.Sysctl(ports, fewPorts))
+	t.Cleanup(func() { suite.Must(t, h.Sysctl(ports, strings.TrimSpace(string(was)))) })
 }
 
 // try is one connection of a burst.
@@ -246,7 +247,7 @@ func linger(t *testing.T, ways []way, endpoints int) {
 	for _, c := range ways {
 		for range endpoints {
 			conn, err := c.from.Dial(t.Context(), c.protocol, c.to)
-			must(t, err)
+			suite.Must(t, err)
 			t.Cleanup(func() { conn.Close() })
 		}
 	}
@@ -292,7 +293,7 @@ func TestPortReuse(t *testing.T) {
 			leaving := ready(pods...)
 			leaving[2].terminating = true
 			s.scale(t, leaving...)
-			await(t, patience, func() error { return node1.weighs(leaver, "0") })
+			suite.Await(t, patience, func() error { return node1.weighs(leaver, "0") })
 			left = time.Now()
 		}
 		for _, b := range w.burst(t, ways, leave) {
@@ -304,7 +305,7 @@ func TestPortReuse(t *testing.T) {
 		}
 	})
 	s.update(t, drainedWithin("0")) // so that nothing is waited for at the end
-	await(t, patience, func() error { return node1.weighs(pods[2]) })
+	suite.Await(t, patience, func() error { return node1.weighs(pods[2]) })
 }
 
 // dialShared opens a TCP connection from a port that others may have too.

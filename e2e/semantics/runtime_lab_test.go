@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -41,7 +42,7 @@ func (w *world) bystanders(t *testing.T) *bystanders {
 	w.load(t, way{protocol: topo.UDP, from: w.Client, to: s.at(balancerIP, topo.UDP, w.near.V6, nil)})
 	w.load(t, way{protocol: topo.TCP, from: w.Client, to: local.at(externalIP, topo.TCP, w.near.V4, nil)})
 	for _, n := range w.nodes {
-		b.pids = append(b.pids, n.agent.Pid())
+		b.pids = append(b.pids, n.Agent.Pid())
 	}
 	return b
 }
@@ -53,11 +54,11 @@ func (b *bystanders) unharmed(t *testing.T) {
 	}
 	for i, n := range b.w.nodes {
 		select {
-		case <-n.agent.Done():
+		case <-n.Agent.Done():
 			t.Fatalf("sluice on %s has ended", n.Name)
 		default:
 		}
-		if n.agent.Pid() != b.pids[i] {
+		if n.Agent.Pid() != b.pids[i] {
 			t.Errorf("sluice on %s has another pid", n.Name)
 		}
 	}
@@ -243,7 +244,7 @@ func TestNodeChanges(t *testing.T) {
 	ip := func(t *testing.T, verb, options string) {
 		t.Helper()
 		_, err := node2.Tool("sh", "-ec", fmt.Sprintf("ip addr %s %s/24 dev eth0; ip addr %[1]s %[3]s/64 dev eth0 %[4]s", verb, new4, new6, options))
-		must(t, err)
+		suite.Must(t, err)
 	}
 	t.Run("an address is added", func(t *testing.T) {
 		ip(t, "add", "nodad")
@@ -274,7 +275,7 @@ func TestNodeChanges(t *testing.T) {
 	t.Run("the Node is deleted and comes back", func(t *testing.T) {
 		for range 2 {
 			for i, n := range w.nodes {
-				must(t, w.manifests.Erase(w.nodeObject(n, i)))
+				suite.Must(t, w.manifests.Erase(w.nodeObject(n, i)))
 			}
 			w.settle(t)
 			by4 := way{protocol: topo.TCP, from: w.near, to: s.at(clusterIP, topo.TCP, w.near.V4, nil)}
@@ -284,7 +285,7 @@ func TestNodeChanges(t *testing.T) {
 			}
 			b.unharmed(t)
 			for i, n := range w.nodes {
-				must(t, w.manifests.Write(w.nodeObject(n, i)))
+				suite.Must(t, w.manifests.Write(w.nodeObject(n, i)))
 			}
 			w.settle(t)
 			answers(t, by4, w.a1, w.b1)

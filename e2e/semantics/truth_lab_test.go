@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -163,10 +164,10 @@ func (w *world) answerThrough(t *testing.T, via *node) {
 	for _, n := range w.nodes {
 		if n != via {
 			_, err := n.Tool("sh", "-ec", script("add"))
-			must(t, err)
+			suite.Must(t, err)
 			t.Cleanup(func() {
 				_, err := n.Tool("sh", "-ec", script("del"))
-				must(t, err)
+				suite.Must(t, err)
 			})
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -47,7 +48,7 @@ type reply struct {
 func (w *world) flow(t *testing.T, from *topo.Host, to netip.AddrPort) *flow {
 	t.Helper()
 	conn, err := from.DialFrom(t.Context(), topo.UDP, netip.AddrPortFrom(netip.Addr{}, nextPort()), to)
-	must(t, err)
+	suite.Must(t, err)
 	f := &flow{name: fmt.Sprintf("%s %s -> %s", from.Name, conn.LocalAddr(), to), conn: conn, stop: make(chan struct{})}
 	f.wg.Go(f.send)
 	f.wg.Go(f.hear)
@@ -109,7 +110,7 @@ func (f *flow) since(begin time.Time) []reply {
 // long after begin that was, and the longest time without any answer.
 func (f *flow) moves(t *testing.T, begin time.Time, to *topo.Host) (after, gap time.Duration) {
 	t.Helper()
-	await(t, 5*time.Second, func() error {
+	suite.Await(t, 5*time.Second, func() error {
 		list := f.since(begin)
 		if len(list) == 0 || list[len(list)-1].pod != to.Name {
 			return fmt.Errorf("%s: not answered by %s, but %d times by others", f.name, to.Name, len(list))
@@ -205,7 +206,7 @@ func TestUDPClientMoves(t *testing.T) {
 		time.Sleep(4 * every) // they meet nobody
 		begin := time.Now()
 		s.scale(t, ready(w.b1)...)
-		must(t, w.manifests.Write(s.object))
+		suite.Must(t, w.manifests.Write(s.object))
 		check(t, flows, begin, w.b1)
 	})
 	for _, f := range staying {

@@ -3,17 +3,16 @@
 package semantics
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -49,18 +48,13 @@ type world struct {
 }
 
 // node is a node with sluice on it.
-type node struct {
-	*topo.Host
-	agent  *agent.Agent
-	log    *os.File
-	before topo.Tables // what was there before sluice was first started
-}
+type node struct{ *suite.Node }
 
 // shared is the world: TestMain has no other way to hand it to tests.
 var shared *world
 
 func TestMain(m *testing.M) {
-	os.Exit(agent.Play("semantics", "world of 3 nodes and 6 pods, with sluice ready", newWorld, func(w *world) int {
+	os.Exit(suite.Play("semantics", "world of 3 nodes and 6 pods, with sluice ready", newWorld, func(w *world) int {
 		shared = w
 		return m.Run()
 	}))
@@ -80,9 +74,12 @@ func newWorld(bin string) (w *world, err error) {
 	}
 	w.manifests = agent.Manifests(dir)
 	for i, h := range w.Nodes {
-		n := &node{Host: h}
-		w.nodes = append(w.nodes, n)
-		if err := w.furnish(n, i); err != nil {
+		n, err := suite.NewNode(h, "semantics")
+		if err != nil {
+			return w, err
+		}
+		w.nodes = append(w.nodes, &node{n})
+		if err := w.manifests.Write(w.nodeObject(w.nodes[i], i)); err != nil {
 			return w, err
 		}
 	}
@@ -117,27 +114,6 @@ func (w *world) addPods() error {
 	return nil
 }
 
-func (w *world) furnish(n *node, number int) (err error) {
-	if err := n.Furnish(); err != nil {
-		return err
-	}
-	if n.before, err = n.Tables(); err != nil {
-		return err
-	}
-	if n.log, err = os.Create(filepath.Join(logDir(), "semantics-"+n.Name+".log")); err != nil {
-		return err
-	}
-	return w.manifests.Write(w.nodeObject(n, number))
-}
-
-// logDir is where logs are worth more than the run, if anywhere.
-func logDir() string {
-	if out := os.Getenv("SLUICE_LAB_OUT"); out != "" {
-		return out
-	}
-	return os.TempDir()
-}
-
 // outsideRanges are the addresses that no node or pod has: ClusterIPs, external
 // IPs and a load balancer's.
 var outsideRanges = []string{"10.96.0.0/12", "198.51.100.0/24", "203.0.113.0/24", "fd00:10:96::/112", "2001:db8::/32"}
@@ -156,8 +132,8 @@ func (w *world) route(verb string, via *node) error {
 // routeBy is route for the length of a test.
 func (w *world) routeBy(t *testing.T, via *node) {
 	t.Helper()
-	must(t, w.route("replace", via))
-	t.Cleanup(func() { must(t, w.route("replace", w.nodes[0])) })
+	suite.Must(t, w.route("replace", via))
+	t.Cleanup(func() { suite.Must(t, w.route("replace", w.nodes[0])) })
 }
 
 // detector are the flags that let sluice tell pods from others, which is how it
@@ -169,24 +145,10 @@ func detector() []string {
 // start starts sluice on every node with flags of its own, and waits.
 func (w *world) start(flags ...string) error { return w.startOn(w.nodes, flags...) }
 
-func (w *world) startOn(nodes []*node, flags ...string) (err error) {
-	for _, n := range nodes {
-		n.agent, err = agent.Start(n.Host, w.bin, n.log, append([]string{
-			"--manifests", string(w.manifests), "--hostname-override", n.Name, "--audit-period", auditPeriod.String(),
-			"--drain-timeout", drainTimeout.String(),
-		}, flags...)...)
-		if err != nil {
-			return err
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for _, n := range nodes {
-		if err := n.agent.Ready(ctx); err != nil {
-			return fmt.Errorf("%w; its log:\n%s", err, n.logSince(0))
-		}
-	}
-	return nil
+func (w *world) startOn(nodes []*node, flags ...string) error {
+	return suite.Start(w.bin, nodes, append([]string{
+		"--manifests", string(w.manifests), "--audit-period", auditPeriod.String(), "--drain-timeout", drainTimeout.String(),
+	}, flags...)...)
 }
 
 // restart starts the agents again with other flags, for the length of a test.
@@ -199,9 +161,9 @@ func (w *world) restartOn(t *testing.T, nodes []*node, flags ...string) {
 	t.Helper()
 	again := func(flags []string) {
 		for _, n := range nodes {
-			must(t, n.agent.Stop())
+			suite.Must(t, n.Agent.Stop())
 		}
-		must(t, w.startOn(nodes, flags...))
+		suite.Must(t, w.startOn(nodes, flags...))
 	}
 	again(flags)
 	t.Cleanup(func() { again(detector()) })
@@ -221,72 +183,15 @@ func enter(t *testing.T) *world {
 	t.Helper()
 	w := shared
 	w.meddling = false
-	offsets := map[*node]int64{}
-	was := map[*node]topo.Tables{}
 	drift := map[int]float64{} // by pid
 	for _, n := range w.nodes {
-		offsets[n], _ = n.log.Seek(0, 1)
-		was[n] = n.mustTables(t)
-		drift[n.agent.Pid()] = n.drift(t)
+		drift[n.Agent.Pid()] = n.drift(t)
 	}
-	t.Cleanup(func() {
-		must(t, w.writeMark(0))
-		for _, n := range w.nodes {
-			await(t, 8*time.Second, func() error { return was[n].Same(n.Host) })
-			await(t, 5*time.Second, func() error { return n.probe("/healthz") })
-			if before, same := drift[n.agent.Pid()]; same && !w.meddling && n.drift(t) > before {
-				t.Errorf("%s: sluice found %v keys changed by others, who changed nothing", n.Name, n.drift(t)-before)
-			}
+	suite.Keep(t, w.nodes, 8*time.Second, func() { suite.Must(t, w.writeMark(0)) }, func(n *node) error {
+		if before, same := drift[n.Agent.Pid()]; same && !w.meddling && n.drift(t) > before {
+			t.Errorf("%s: sluice found %v keys changed by others, who changed nothing", n.Name, n.drift(t)-before)
 		}
-		if !t.Failed() {
-			return
-		}
-		for _, n := range w.nodes {
-			t.Logf("log of sluice on %s:\n%s", n.Name, n.logSince(offsets[n]))
-		}
+		return n.Probe("/healthz")
 	})
 	return w
-}
-
-func (n *node) mustTables(t *testing.T) topo.Tables {
-	t.Helper()
-	tables, err := n.Tables()
-	must(t, err)
-	return tables
-}
-
-// probe asks sluice's own opinion, as a kubelet does.
-func (n *node) probe(path string) error {
-	_, err := get(n.Host, "http://127.0.0.1:10256"+path)
-	return err
-}
-
-// logSince is the tail of what sluice logged after an offset.
-func (n *node) logSince(offset int64) string {
-	const most = 40
-	text, err := os.ReadFile(n.log.Name())
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.SplitAfter(string(text[min(offset, int64(len(text))):]), "\n")
-	return strings.Join(lines[max(0, len(lines)-most):], "")
-}
-
-// await fails the test when a condition has not come about in time.
-func await(t *testing.T, limit time.Duration, f func() error) {
-	t.Helper()
-	// Not t.Context: it has ended when cleanups run.
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	if err := topo.Eventually(ctx, f); err != nil {
-		t.Errorf("after %v: %v", limit, err)
-	}
-}
-
-// must fails the test at once.
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

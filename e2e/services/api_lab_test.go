@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/util/retry"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -85,7 +86,7 @@ func (w *world) create(t *testing.T, name string, endpoints []endpoint, edit fun
 		edit(svc)
 	}
 	made, err := w.api.CoreV1().Services(namespace).Create(t.Context(), svc, metav1.CreateOptions{})
-	must(t, err)
+	suite.Must(t, err)
 	a := &app{w: w, svc: made}
 	t.Cleanup(func() { a.remove(t) })
 	a.scale(t, endpoints...)
@@ -113,7 +114,7 @@ func (a *app) remove(t *testing.T) {
 func (a *app) update(t *testing.T, edit func(*corev1.Service)) {
 	t.Helper()
 	api := a.w.api.CoreV1().Services(namespace)
-	must(t, retry.RetryOnConflict(retry.DefaultRetry, func() error {
+	suite.Must(t, retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		svc, err := api.Get(t.Context(), a.svc.Name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -142,7 +143,7 @@ func (a *app) report(t *testing.T, ingress ...corev1.LoadBalancerIngress) {
 	t.Helper()
 	a.svc.Status.LoadBalancer.Ingress = ingress
 	svc, err := a.w.api.CoreV1().Services(namespace).UpdateStatus(t.Context(), a.svc, metav1.UpdateOptions{})
-	must(t, err)
+	suite.Must(t, err)
 	a.svc = svc
 }
 
@@ -204,7 +205,7 @@ func (w *world) putSlice(t *testing.T, s *discoveryv1.EndpointSlice) {
 	if apierrors.IsNotFound(err) {
 		_, err = api.Create(t.Context(), s, metav1.CreateOptions{})
 	}
-	must(t, err)
+	suite.Must(t, err)
 }
 
 // nodeOf is the name of a pod's node, which its address tells.
@@ -304,7 +305,7 @@ func (a *app) at(t *testing.T, n *node, kind, port string, like netip.Addr) neti
 // warned waits for a Warning Event about an object.
 func (w *world) warned(t *testing.T, object, reason, message string) {
 	t.Helper()
-	await(t, 10*time.Second, func() error {
+	suite.Await(t, 10*time.Second, func() error {
 		events, err := w.api.CoreV1().Events(namespace).List(t.Context(), metav1.ListOptions{
 			FieldSelector: "involvedObject.name=" + object,
 		})

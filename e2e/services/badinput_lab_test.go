@@ -15,6 +15,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -27,7 +28,7 @@ func TestFrontendInUse(t *testing.T) {
 	older := w.create(t, "zz-older", ready(w.web[0]), both) // its name would lose
 	var younger *app
 	// Age is in whole seconds.
-	await(t, 5*time.Second, func() error {
+	suite.Await(t, 5*time.Second, func() error {
 		if younger != nil {
 			younger.remove(t)
 		}
@@ -96,8 +97,8 @@ func TestAddressIsNodes(t *testing.T) {
 	w := enter(t)
 	for _, n := range w.nodes {
 		stop, err := n.Serve(topo.TCP, port)
-		must(t, err)
-		t.Cleanup(func() { must(t, stop()) })
+		suite.Must(t, err)
+		t.Cleanup(func() { suite.Must(t, stop()) })
 	}
 	claimed := w.nodes[1]
 	a := w.create(t, "greedy", ready(w.web[0]), func(svc *corev1.Service) {
@@ -113,7 +114,7 @@ func TestAddressIsNodes(t *testing.T) {
 		t.Run("on "+n.Name, func(t *testing.T) {
 			n.follows(t, &served)
 			for _, addr := range []netip.Addr{claimed.V4, claimed.V6} {
-				if n != claimed && n.mustState(t).Has("local routes", addr.String()) {
+				if n != claimed && suite.Tables(t, n.Host).Has("local routes", addr.String()) {
 					t.Errorf("%s has taken %s of %s", n.Name, addr, claimed.Name)
 				}
 				for _, from := range []*topo.Host{n.Host, w.podOn(n), w.Client} {
@@ -170,7 +171,7 @@ func TestBadEndpoints(t *testing.T) {
 				return
 			}
 			gone := sync.OnceFunc(func() {
-				must(t, api.Delete(context.Background(), s.Name, metav1.DeleteOptions{}))
+				suite.Must(t, api.Delete(context.Background(), s.Name, metav1.DeleteOptions{}))
 			})
 			t.Cleanup(gone)
 			if row.reason != "" {
@@ -190,7 +191,7 @@ func TestBadEndpoints(t *testing.T) {
 		s := a.slice(corev1.IPv4Protocol)
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{own}})
 		w.putSlice(t, s)
-		await(t, 10*time.Second, func() error {
+		suite.Await(t, 10*time.Second, func() error {
 			return node1.lists("-a "+kernelPort(corev1.ProtocolTCP, netip.MustParseAddrPort(own+":80"))+" -r "+own+":", 1)
 		})
 		for range 4 {
@@ -199,7 +200,7 @@ func TestBadEndpoints(t *testing.T) {
 			}
 		}
 		for _, n := range w.nodes {
-			must(t, n.probe("/healthz"))
+			suite.Must(t, n.Probe("/healthz"))
 		}
 	})
 }

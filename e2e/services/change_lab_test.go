@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -99,7 +100,7 @@ func TestAffinity(t *testing.T) {
 		t.Run(fmt.Sprintf("%s %s %s", c.from.Name, c.protocol, at.Addr()), func(t *testing.T) {
 			affinity(corev1.ServiceAffinityClientIP, 600)
 			first, err := ask(t, c.from, c.protocol, at)
-			must(t, err)
+			suite.Must(t, err)
 			stays := slices.IndexFunc(w.web, func(p *topo.Host) bool { return p.Name == first.Pod })
 			for range 6 {
 				answers(t, c.from, c.protocol, at, w.web[stays:stays+1], nil)
@@ -112,7 +113,7 @@ func TestAffinity(t *testing.T) {
 		at := a.at(t, w.nodes[0], clusterIP, "udp", w.near.V4)
 		affinity(corev1.ServiceAffinityClientIP, 700)
 		first, err := ask(t, w.near, topo.UDP, at)
-		must(t, err)
+		suite.Must(t, err)
 		rest := slices.DeleteFunc(slices.Clone(w.web[:3]), func(p *topo.Host) bool { return p.Name == first.Pod })
 		a.scale(t, ready(rest...)...)
 		w.follows(t, a)
@@ -234,8 +235,8 @@ func TestIngressOfOthers(t *testing.T) {
 				theirs.svc = a.svc.DeepCopy()
 				theirs.svc.Status = corev1.ServiceStatus{}
 				w.follows(t, &theirs)
-				await(t, 5*time.Second, func() error {
-					if node1.mustState(t).Has("local routes", addr) {
+				suite.Await(t, 5*time.Second, func() error {
+					if suite.Tables(t, node1.Host).Has("local routes", addr) {
 						return fmt.Errorf("%s has taken %s", node1.Name, addr)
 					}
 					return nil

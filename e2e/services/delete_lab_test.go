@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -18,7 +19,7 @@ func TestDelete(t *testing.T) {
 	w := enter(t)
 	was := map[*node]topo.Tables{}
 	for _, n := range w.nodes {
-		was[n] = n.mustState(t)
+		was[n] = suite.Tables(t, n.Host)
 	}
 	a := w.create(t, "deleted", ready(w.web[:3]...), everything)
 	a.balance(t, balancerIPs...)
@@ -27,7 +28,7 @@ func TestDelete(t *testing.T) {
 	answers(t, w.near, topo.TCP, a.at(t, node1, clusterIP, "tcp", w.near.V4), w.web[:3], nil)
 	for _, n := range w.nodes {
 		// Addresses come last, see follows.
-		await(t, 5*time.Second, func() error {
+		suite.Await(t, 5*time.Second, func() error {
 			st, err := n.Tables()
 			if err != nil {
 				return err
@@ -45,7 +46,7 @@ func TestDelete(t *testing.T) {
 	}
 	a.remove(t)
 	for _, n := range w.nodes {
-		await(t, 10*time.Second, func() error { return was[n].Same(n.Host) })
+		suite.Await(t, 10*time.Second, func() error { return was[n].Same(n.Host) })
 	}
 	for _, f := range a.frontends(node1) {
 		if f.protocol != corev1.ProtocolTCP || f.port.Name == "http" {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -19,7 +20,7 @@ func TestDrift(t *testing.T) {
 	a.balance(t, balancerIPs...)
 	w.follows(t, a)
 	w.settled(t)
-	was := n.mustState(t)
+	was := suite.Tables(t, n.Host)
 	at4, at6 := a.at(t, n, clusterIP, "tcp", n.V4), a.at(t, n, clusterIP, "tcp", n.V6)
 	words := strings.NewReplacer(
 		"AT4", at4.String(), "AT6", at6.String(), "VIP4", at4.Addr().String(), "VIP6", at6.Addr().String(),
@@ -27,8 +28,8 @@ func TestDrift(t *testing.T) {
 	)
 	drift := func(t *testing.T) float64 {
 		t.Helper()
-		keys, err := n.agent.Metric(t.Context(), "sluice_table_drift_total", nil)
-		must(t, err)
+		keys, err := n.Agent.Metric(t.Context(), "sluice_table_drift_total", nil)
+		suite.Must(t, err)
 		return keys
 	}
 	for _, row := range []struct{ name, script string }{
@@ -51,13 +52,13 @@ func TestDrift(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			before := drift(t)
 			byHand(t, n.Host, words.Replace(row.script))
-			await(t, 5*auditPeriod, func() error {
+			suite.Await(t, 5*auditPeriod, func() error {
 				if drift(t) == before {
 					return errors.New("sluice counts no drift")
 				}
 				return nil
 			})
-			await(t, 5*auditPeriod, func() error { return was.Same(n.Host) })
+			suite.Await(t, 5*auditPeriod, func() error { return was.Same(n.Host) })
 			answers(t, w.near, topo.TCP, at4, w.web[:2], nil)
 			answers(t, w.near, topo.TCP, at6, w.web[:2], nil)
 		})

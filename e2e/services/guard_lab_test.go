@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -20,8 +21,8 @@ func TestGuard(t *testing.T) {
 	for _, n := range w.nodes {
 		for _, protocol := range []string{topo.TCP, topo.UDP} {
 			stop, err := n.Serve(protocol, port)
-			must(t, err)
-			t.Cleanup(func() { must(t, stop()) })
+			suite.Must(t, err)
+			t.Cleanup(func() { suite.Must(t, stop()) })
 		}
 	}
 	w.routeClusterIPs(t)
@@ -98,8 +99,8 @@ func TestNoEndpoints(t *testing.T) {
 		six.Endpoints = six.Endpoints[:0]
 		w.putSlice(t, six)
 		at4, at6 := a.at(t, node1, clusterIP, "tcp", node1.V4), a.at(t, node1, clusterIP, "tcp", node1.V6)
-		await(t, 5*time.Second, func() error { return node1.lists("-a "+kernelPort(corev1.ProtocolTCP, at4)+" ", 1) })
-		await(t, 5*time.Second, func() error { return node1.lists("-a "+kernelPort(corev1.ProtocolTCP, at6)+" ", 0) })
+		suite.Await(t, 5*time.Second, func() error { return node1.lists("-a "+kernelPort(corev1.ProtocolTCP, at4)+" ", 1) })
+		suite.Await(t, 5*time.Second, func() error { return node1.lists("-a "+kernelPort(corev1.ProtocolTCP, at6)+" ", 0) })
 		answers(t, w.near, topo.TCP, at4, w.web[:1], nil)
 		refused(t, w.near, topo.TCP, at6, soon)
 	})

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -23,14 +24,7 @@ func tool(h *topo.Host, name string, args ...string) (string, error) { return h.
 func byHand(t *testing.T, h *topo.Host, script string) {
 	t.Helper()
 	_, err := tool(h, "sh", "-exc", script)
-	must(t, err)
-}
-
-func (n *node) mustState(t *testing.T) topo.Tables {
-	t.Helper()
-	st, err := n.Tables()
-	must(t, err)
-	return st
+	suite.Must(t, err)
 }
 
 // servers is the node's virtual servers and destinations, one per line.
@@ -104,7 +98,7 @@ func (n *node) follows(t *testing.T, apps ...*app) {
 		"-A -t 10.96.0.1:443 -s rr":                     true,
 		"-a -t 10.96.0.1:443 -r 192.0.2.1:6443 -m -w 1": true,
 	}
-	for _, l := range n.before["ipvsadm"] {
+	for _, l := range n.Before["ipvsadm"] {
 		want[l] = true
 	}
 	for _, a := range apps {
@@ -113,7 +107,7 @@ func (n *node) follows(t *testing.T, apps ...*app) {
 		}
 	}
 	sorted := slices.Sorted(maps.Keys(want))
-	await(t, 15*time.Second, func() error {
+	suite.Await(t, 15*time.Second, func() error {
 		have, err := n.servers()
 		if err != nil {
 			return err

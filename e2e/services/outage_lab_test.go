@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -30,7 +31,7 @@ func TestAPIServerGone(t *testing.T) {
 	w.settled(t)
 	was := map[*node]topo.Tables{}
 	for _, n := range w.nodes {
-		was[n] = n.mustState(t)
+		was[n] = suite.Tables(t, n.Host)
 	}
 	loads := []*load{
 		connect(t, w.near, a.at(t, node1, clusterIP, "tcp", node1.V4)).load,
@@ -43,20 +44,20 @@ func TestAPIServerGone(t *testing.T) {
 	// What the nodes are not to know.
 	a.scale(t, ready(w.web[1], w.web[3])...)
 	doomed.remove(t)
-	must(t, node2.agent.Stop())
-	must(t, w.start(node2))
-	must(t, node3.agent.Kill())
-	must(t, w.start(node3))
+	suite.Must(t, node2.Agent.Stop())
+	suite.Must(t, node2.StartAgent(w.bin, w.flags()...))
+	suite.Must(t, node3.Agent.Kill())
+	suite.Must(t, node3.StartAgent(w.bin, w.flags()...))
 	for _, n := range []*node{node2, node3} {
-		await(t, 20*time.Second, func() error { return n.running() })
+		suite.Await(t, 20*time.Second, func() error { return n.running() })
 	}
 	// Longer than sluice waits for its sources before it begins.
 	audited(t, 3, w.nodes...)
 	for _, n := range []*node{node2, node3} {
-		if err := n.probe("/readyz"); err == nil {
+		if err := n.Probe("/readyz"); err == nil {
 			t.Errorf("%s says it is ready, having heard nothing of the API server", n.Name)
 		}
-		must(t, n.probe("/livez")) // a restart would not help
+		suite.Must(t, n.Probe("/livez")) // a restart would not help
 	}
 	for _, n := range w.nodes {
 		if err := was[n].Same(n.Host); err != nil {
@@ -72,10 +73,10 @@ func TestAPIServerGone(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, n := range w.nodes {
-		must(t, n.agent.Ready(ctx))
+		suite.Must(t, n.Agent.Ready(ctx))
 	}
 	// A client that heard nothing at all gives its connection up only after 45 s.
-	await(t, time.Minute, func() error { return w.gone(doomed) })
+	suite.Await(t, time.Minute, func() error { return w.gone(doomed) })
 	t.Logf("nodes followed %v after the API server was back", time.Since(begin).Round(time.Millisecond))
 	w.follows(t, a)
 	for _, l := range loads {
@@ -121,6 +122,6 @@ func (w *world) gone(a *app) error {
 
 // running reports whether sluice answers at all.
 func (n *node) running() error {
-	_, err := n.agent.State(context.Background())
+	_, err := n.Agent.State(context.Background())
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -30,7 +31,7 @@ func TestNetworkPolicy(t *testing.T) {
 		t.Helper()
 		for _, like := range []netip.Addr{w.near.V4, w.near.V6} {
 			to := a.at(t, w.nodes[0], clusterIP, "tcp", like)
-			await(t, 10*time.Second, func() error {
+			suite.Await(t, 10*time.Second, func() error {
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
 				if _, err := w.near.Ask(ctx, topo.TCP, to); (err == nil) != want {
@@ -51,22 +52,22 @@ func TestNetworkPolicy(t *testing.T) {
 			}}}},
 		},
 	}, metav1.CreateOptions{})
-	must(t, err)
+	suite.Must(t, err)
 	began := time.Now()
 	t.Cleanup(func() { _ = policies.Delete(context.Background(), p.Name, metav1.DeleteOptions{}) })
 	ask(false)
 	t.Logf("refused in both families %v after the policy was made", time.Since(began).Round(time.Millisecond))
 	_, err = w.api.CoreV1().Pods(namespace).Patch(t.Context(), w.near.Name, types.MergePatchType,
 		[]byte(`{"metadata":{"labels":{"role":"friend"}}}`), metav1.PatchOptions{})
-	must(t, err)
+	suite.Must(t, err)
 	began = time.Now()
 	ask(true)
 	t.Logf("answered in both families %v after the label", time.Since(began).Round(time.Millisecond))
 	_, err = w.api.CoreV1().Pods(namespace).Patch(t.Context(), w.near.Name, types.MergePatchType,
 		[]byte(`{"metadata":{"labels":{"role":null}}}`), metav1.PatchOptions{})
-	must(t, err)
+	suite.Must(t, err)
 	ask(false)
-	must(t, policies.Delete(t.Context(), p.Name, metav1.DeleteOptions{}))
+	suite.Must(t, policies.Delete(t.Context(), p.Name, metav1.DeleteOptions{}))
 	ask(true)
 }
 
@@ -81,12 +82,12 @@ func (w *world) makePod(t *testing.T, h *topo.Host, labels map[string]string) {
 	pod.UID, pod.Labels = "", labels
 	status := pod.Status
 	made, err := pods.Create(t.Context(), pod, metav1.CreateOptions{})
-	must(t, err)
+	suite.Must(t, err)
 	now := int64(0)
 	t.Cleanup(func() {
 		_ = pods.Delete(context.Background(), h.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})
 	})
 	made.Status = status
 	_, err = pods.UpdateStatus(t.Context(), made, metav1.UpdateOptions{})
-	must(t, err)
+	suite.Must(t, err)
 }

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -65,7 +66,7 @@ func TestReach(t *testing.T) {
 	}
 	t.Run("the API server from a node", func(t *testing.T) {
 		conn, err := node2.Dial(t.Context(), topo.TCP, netip.MustParseAddrPort("10.96.0.1:443"))
-		must(t, err)
+		suite.Must(t, err)
 		conn.Close()
 	})
 }

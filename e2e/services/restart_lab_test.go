@@ -3,35 +3,27 @@
 package services
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
 // tables are the kernel tables in sluice's metrics.
 var tables = []string{"netfilter", "ipvs", "vip"}
 
-// readyAgain waits until a restarted agent has brought its node up to date.
-func (n *node) readyAgain(t *testing.T) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	must(t, n.agent.Ready(ctx))
-}
-
 // wrote is how many writes of a kind an agent has made since it started.
 func (n *node) wrote(t *testing.T, table string) (keys, commands float64) {
 	t.Helper()
 	labels := map[string]string{"table": table}
-	keys, err := n.agent.Metric(t.Context(), "sluice_table_writes_total", labels)
-	must(t, err)
-	commands, err = n.agent.Metric(t.Context(), "sluice_kernel_commands_total", labels)
-	must(t, err)
+	keys, err := n.Agent.Metric(t.Context(), "sluice_table_writes_total", labels)
+	suite.Must(t, err)
+	commands, err = n.Agent.Metric(t.Context(), "sluice_kernel_commands_total", labels)
+	suite.Must(t, err)
 	return keys, commands
 }
 
@@ -39,19 +31,19 @@ func (n *node) wrote(t *testing.T, table string) (keys, commands float64) {
 func audited(t *testing.T, times float64, nodes ...*node) {
 	t.Helper()
 	audits := func(n *node, table string) (float64, error) {
-		return n.agent.Metric(t.Context(), "sluice_table_audits_total", map[string]string{"table": table})
+		return n.Agent.Metric(t.Context(), "sluice_table_audits_total", map[string]string{"table": table})
 	}
 	until := map[string]float64{}
 	for _, n := range nodes {
 		for _, table := range tables {
 			was, err := audits(n, table)
-			must(t, err)
+			suite.Must(t, err)
 			until[n.Name+table] = was + times
 		}
 	}
 	for _, n := range nodes {
 		for _, table := range tables {
-			await(t, 30*time.Second, func() error {
+			suite.Await(t, 30*time.Second, func() error {
 				now, err := audits(n, table)
 				if want := until[n.Name+table]; err == nil && now < want {
 					err = fmt.Errorf("%s: %s: %v audits, want %v", n.Name, table, now, want)
@@ -90,14 +82,14 @@ func TestRestart(t *testing.T) {
 		name string
 		end  func(*node) error
 	}{
-		{"stopped", func(n *node) error { return n.agent.Stop() }},
-		{"killed", func(n *node) error { return n.agent.Kill() }},
+		{"stopped", func(n *node) error { return n.Agent.Stop() }},
+		{"killed", func(n *node) error { return n.Agent.Kill() }},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			was := map[*node]topo.Tables{}
 			for _, n := range w.nodes {
-				was[n] = n.mustState(t)
-				must(t, way.end(n))
+				was[n] = suite.Tables(t, n.Host)
+				suite.Must(t, way.end(n))
 			}
 			for _, l := range loads {
 				l.more(t, 5) // while nobody is there
@@ -106,11 +98,8 @@ func TestRestart(t *testing.T) {
 				if err := was[n].Same(n.Host); err != nil {
 					t.Errorf("without sluice: %v", err)
 				}
-				must(t, w.start(n))
 			}
-			for _, n := range w.nodes {
-				n.readyAgain(t)
-			}
+			suite.Must(t, w.start(w.nodes...))
 			audited(t, 1, w.nodes...)
 			for _, n := range w.nodes {
 				for _, table := range tables {
@@ -142,21 +131,16 @@ func TestChangedMeanwhile(t *testing.T) {
 	node1 := w.nodes[0]
 	l := requests(t, w.near, topo.TCP, same.at(t, node1, clusterIP, "tcp", node1.V4))
 	for _, n := range w.nodes {
-		must(t, n.agent.Kill())
+		suite.Must(t, n.Agent.Kill())
 	}
 	scaled.scale(t, ready(w.web[1], w.web[2])...)
 	gone.remove(t)
 	come := w.create(t, "come", ready(w.web[2]), nil)
-	for _, n := range w.nodes {
-		must(t, w.start(n))
-	}
-	for _, n := range w.nodes {
-		n.readyAgain(t)
-	}
+	suite.Must(t, w.start(w.nodes...))
 	w.follows(t, same, scaled, come)
 	answers(t, w.near, topo.TCP, come.at(t, node1, clusterIP, "tcp", node1.V6), w.web[2:3], nil)
 	for _, n := range w.nodes {
-		st := n.mustState(t)
+		st := suite.Tables(t, n.Host)
 		for _, addr := range gone.svc.Spec.ClusterIPs {
 			if st.Has("local routes", addr) || st.Has("ipset", addr) {
 				t.Errorf("%s still has %s of a Service that is gone", n.Name, addr)
@@ -171,6 +155,6 @@ func TestChangedMeanwhile(t *testing.T) {
 func (w *world) settled(t *testing.T) {
 	t.Helper()
 	for _, n := range w.nodes {
-		n.readyAgain(t)
+		suite.Must(t, n.Ready())
 	}
 }

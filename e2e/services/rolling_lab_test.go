@@ -19,6 +19,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -115,9 +116,9 @@ func TestRollingUpdate(t *testing.T) {
 	stops := map[*topo.Host]func(context.Context) error{}
 	add := func(name string, node int) *topo.Host {
 		p, err := w.AddPod(w.Nodes[node], name)
-		must(t, err)
+		suite.Must(t, err)
 		stops[p], err = p.ServePolitely(httpPort)
-		must(t, err)
+		suite.Must(t, err)
 		pods = append(pods, p)
 		return p
 	}
@@ -197,7 +198,7 @@ func TestRollingUpdate(t *testing.T) {
 		t.Errorf("only %.0f connections/s: no load to speak of", rate)
 	}
 	for _, p := range running {
-		must(t, w.RemovePod(p))
+		suite.Must(t, w.RemovePod(p))
 	}
 }
 
@@ -218,6 +219,6 @@ func (w *world) replace(t *testing.T, a *app, running []*topo.Host, old *topo.Ho
 	a.scale(t, append(ready(running...), endpoint{pod: old, terminating: true, unready: true})...)
 	time.Sleep(step)
 	a.scale(t, ready(running...)...)
-	must(t, w.RemovePod(old))
+	suite.Must(t, w.RemovePod(old))
 	time.Sleep(step)
 }

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -38,7 +39,7 @@ func TestScale(t *testing.T) {
 		for _, l := range loads {
 			for _, p := range pods {
 				was := l.count(p)
-				await(t, 10*time.Second, func() error {
+				suite.Await(t, 10*time.Second, func() error {
 					if l.count(p) > was {
 						return nil
 					}
@@ -91,7 +92,7 @@ func TestScale(t *testing.T) {
 	}
 	t.Run("its last connection ends", func(t *testing.T) {
 		kept.reset(t)
-		await(t, 20*time.Second, func() error {
+		suite.Await(t, 20*time.Second, func() error {
 			have, err := node1.servers()
 			if err == nil && slices.Contains(have, leaving) {
 				err = fmt.Errorf("still there: %s", leaving)

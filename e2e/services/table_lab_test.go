@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -18,7 +19,7 @@ import (
 // may change it between them.
 func (w *world) listsAsIPVSAdm(t *testing.T, n *node) {
 	t.Helper()
-	await(t, 10*time.Second, func() error {
+	suite.Await(t, 10*time.Second, func() error {
 		want, err := tool(n.Host, "ipvsadm", "-Ln")
 		if err != nil {
 			return err
@@ -56,7 +57,7 @@ func TestListing(t *testing.T) {
 	}
 	a.scale(t) // all of them drain
 	at := kernelPort(corev1.ProtocolTCP, a.at(t, node1, clusterIP, "tcp", node1.V4))
-	await(t, 10*time.Second, func() error {
+	suite.Await(t, 10*time.Second, func() error {
 		have, err := node1.servers()
 		if err == nil && !slices.ContainsFunc(have, func(l string) bool { return strings.HasPrefix(l, "-a "+at) && strings.HasSuffix(l, " -w 0") }) {
 			err = fmt.Errorf("no destination of %s drains", at)
@@ -83,7 +84,7 @@ func TestRulesAreStatic(t *testing.T) {
 			apps = append(apps, a)
 		}
 		w.follows(t, apps...)
-		st := w.nodes[0].mustState(t)
+		st := suite.Tables(t, w.nodes[0].Host)
 		rules[count] = strings.Join(slices.Concat(st["iptables"], st["ip6tables"]), "\n")
 	}
 	if rules[2] != rules[many] {
@@ -115,15 +116,15 @@ func TestCleanup(t *testing.T) {
 	a.balance(t, balancerIPs...)
 	w.follows(t, a)
 	open, err := w.near.Dial(t.Context(), topo.TCP, a.at(t, w.nodes[0], clusterIP, "tcp", w.near.V4))
-	must(t, err)
+	suite.Must(t, err)
 	defer open.Close() // cleanup must not wait for it
 	for _, n := range w.nodes {
-		must(t, n.agent.Stop())
+		suite.Must(t, n.Agent.Stop())
 		out, err := tool(n.Host, w.bin, "cleanup")
 		if err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
-		if err := n.before.Same(n.Host); err != nil {
+		if err := n.Before.Same(n.Host); err != nil {
 			t.Errorf("after cleanup: %v", err)
 		}
 		if _, err := tool(n.Host, w.bin, "cleanup"); err != nil {
@@ -131,9 +132,7 @@ func TestCleanup(t *testing.T) {
 		}
 	}
 	silent(t, w.near, topo.TCP, a.at(t, w.nodes[0], clusterIP, "tcp", w.near.V4))
-	for _, n := range w.nodes {
-		must(t, w.start(n))
-	}
+	suite.Must(t, w.start(w.nodes...))
 	w.follows(t, a)
 	answers(t, w.Client, topo.TCP, a.at(t, w.nodes[0], balancerIP, "tcp", w.near.V4), w.web[:3], nil)
 }

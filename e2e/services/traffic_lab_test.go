@@ -19,6 +19,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -190,7 +191,7 @@ func (l *load) total() int {
 func (l *load) more(t *testing.T, requests int) {
 	t.Helper()
 	from := l.total()
-	await(t, 20*time.Second, func() error {
+	suite.Await(t, 20*time.Second, func() error {
 		if now := l.total(); now < from+requests {
 			return fmt.Errorf("%s: %d requests, want %d", l.name, now, from+requests)
 		}
@@ -228,7 +229,7 @@ type session struct {
 func connect(t *testing.T, from *topo.Host, to netip.AddrPort) *session {
 	t.Helper()
 	conn, err := from.Dial(t.Context(), topo.TCP, to)
-	must(t, err)
+	suite.Must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	lines := bufio.NewReader(conn)
 	next := func() (topo.Answer, error) {
@@ -240,7 +241,7 @@ func connect(t *testing.T, from *topo.Host, to netip.AddrPort) *session {
 		return topo.ParseAnswer(line)
 	}
 	first, err := next()
-	must(t, err)
+	suite.Must(t, err)
 	s := &session{pod: first.Pod, conn: conn}
 	s.load = runLoad(t, fmt.Sprintf("connection of %s to %s", from.Name, to), func(context.Context) (topo.Answer, error) {
 		if _, err := io.WriteString(conn, "?\n"); err != nil {
@@ -256,7 +257,7 @@ func (s *session) reset(t *testing.T) {
 	t.Helper()
 	s.end(t)
 	if tcp, ok := s.conn.(*net.TCPConn); ok {
-		must(t, tcp.SetLinger(0))
+		suite.Must(t, tcp.SetLinger(0))
 	}
 	s.conn.Close()
 }

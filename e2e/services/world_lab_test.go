@@ -3,13 +3,10 @@
 package services
 
 import (
-	"context"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"sluice.dev/sluice/e2e/agent"
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -59,18 +56,13 @@ type world struct {
 }
 
 // node is a node with sluice on it.
-type node struct {
-	*topo.Host
-	agent  *agent.Agent
-	log    *os.File
-	before topo.Tables // what was there before sluice was first started
-}
+type node struct{ *suite.Node }
 
 // shared is the world: TestMain has no other way to hand it to tests.
 var shared *world
 
 func TestMain(m *testing.M) {
-	os.Exit(agent.Play("services", "world of 3 nodes and 6 pods, with sluice ready", newWorld, func(w *world) int {
+	os.Exit(suite.Play("services", "world of 3 nodes and 6 pods, with sluice ready", newWorld, func(w *world) int {
 		shared = w
 		return m.Run()
 	}))
@@ -90,26 +82,17 @@ func newWorld(bin string) (w *world, err error) {
 	if err := w.routes(); err != nil {
 		return w, err
 	}
-	for _, h := range w.Nodes {
-		n := &node{Host: h}
-		w.nodes = append(w.nodes, n)
-		if err := w.furnish(n); err != nil {
+	for i, h := range w.Nodes {
+		n, err := suite.NewNode(h, "services")
+		if err != nil {
+			return w, err
+		}
+		w.nodes = append(w.nodes, &node{n})
+		if err := w.register(w.nodes[i]); err != nil {
 			return w, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for _, n := range w.nodes {
-		if err := w.start(n); err != nil {
-			return w, err
-		}
-	}
-	for _, n := range w.nodes {
-		if err := n.agent.Ready(ctx); err != nil {
-			return w, fmt.Errorf("%w; its log:\n%s", err, n.logSince(0))
-		}
-	}
-	return w, nil
+	return w, w.start(w.nodes...)
 }
 
 func (w *world) addPods() error {
@@ -168,41 +151,18 @@ func (w *world) routes() error {
 	return nil
 }
 
-// furnish gives a node what others than sluice have there, and its Node object.
-// Nothing of sluice's may ever touch it.
-func (w *world) furnish(n *node) error {
-	if err := n.Furnish(); err != nil {
-		return err
-	}
-	var err error
-	if n.before, err = n.Tables(); err != nil {
-		return err
-	}
-	if n.log, err = os.Create(filepath.Join(logDir(), n.Name+".log")); err != nil {
-		return err
-	}
-	return w.register(n)
-}
-
-// logDir is where logs are worth more than the run, if anywhere.
-func logDir() string {
-	if out := os.Getenv("SLUICE_LAB_OUT"); out != "" {
-		return out
-	}
-	return os.TempDir()
-}
-
-// start starts sluice on a node, as a DaemonSet would.
-func (w *world) start(n *node) (err error) {
-	n.agent, err = agent.Start(n.Host, w.bin, n.log,
+// flags are those of every agent.
+func (w *world) flags() []string {
+	return []string{
 		"--kubeconfig", w.kubeconfig,
-		"--hostname-override", n.Name,
-		"--cluster-cidr", topo.ClusterCIDR4+","+topo.ClusterCIDR6,
+		"--cluster-cidr", topo.ClusterCIDR4 + "," + topo.ClusterCIDR6,
 		"--audit-period", auditPeriod.String(),
 		"--drain-timeout", drainTimeout.String(),
-	)
-	return err
+	}
 }
+
+// start starts sluice on nodes, as a DaemonSet would, and waits.
+func (w *world) start(nodes ...*node) error { return suite.Start(w.bin, nodes, w.flags()...) }
 
 func (w *world) Close() error {
 	if w.Topology == nil {
@@ -216,76 +176,6 @@ func (w *world) Close() error {
 func enter(t *testing.T) *world {
 	t.Helper()
 	w := shared
-	marks := map[*node]int64{}
-	was := map[*node]topo.Tables{}
-	for _, n := range w.nodes {
-		marks[n], _ = n.log.Seek(0, 1)
-		was[n] = n.mustState(t)
-	}
-	t.Cleanup(func() {
-		for _, n := range w.nodes {
-			await(t, 20*time.Second, func() error { return was[n].Same(n.Host) })
-			await(t, 5*time.Second, func() error { return n.probe("/healthz") })
-		}
-		if !t.Failed() {
-			return
-		}
-		for _, n := range w.nodes {
-			t.Logf("log of sluice on %s:\n%s", n.Name, n.logSince(marks[n]))
-		}
-	})
+	suite.Keep(t, w.nodes, 20*time.Second, func() {}, func(n *node) error { return n.Probe("/healthz") })
 	return w
-}
-
-// probe asks sluice's own opinion, as a kubelet does.
-func (n *node) probe(path string) error {
-	resp, err := n.HTTPClient().Get("http://127.0.0.1:10256" + path)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s: %s", n.Name, path, resp.Status)
-	}
-	return nil
-}
-
-// logSince is the tail of what sluice logged after an offset.
-func (n *node) logSince(offset int64) string {
-	const most = 40
-	text, err := os.ReadFile(n.log.Name())
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.SplitAfter(string(text[min(offset, int64(len(text))):]), "\n")
-	return strings.Join(lines[max(0, len(lines)-most):], "")
-}
-
-// await fails the test when a condition has not come about in time.
-func await(t *testing.T, limit time.Duration, f func() error) {
-	t.Helper()
-	// Not t.Context: it has ended when cleanups run.
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	err := topo.Eventually(ctx, func() error {
-		begin := time.Now()
-		err := f()
-		if err != nil {
-			// There is one processor: whoever looks all the time keeps
-			// others from working.
-			<-time.After(time.Since(begin))
-		}
-		return err
-	})
-	if err != nil {
-		t.Errorf("after %v: %v", limit, err)
-	}
-}
-
-// must fails the test at once.
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -1,20 +1,17 @@
-package agent
+package suite
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 )
 
-// World is where a package's tests play. One that was not made whole can be
-// closed too.
-type World interface{ Close() error }
-
 // Play makes a world with the program that SLUICE_BIN names, runs tests in it,
-// takes it down, and returns the exit code. name is the package's, for errors;
-// what says which world it is.
-func Play[W World](name, what string, raise func(bin string) (W, error), tests func(W) int) int {
+// takes it down, and returns the exit code. A world that was not made whole can
+// be closed too. name is the package's, for errors; what says which world it is.
+func Play[W io.Closer](name, what string, raise func(bin string) (W, error), tests func(W) int) int {
 	begin := time.Now()
 	bin := os.Getenv("SLUICE_BIN")
 	if bin == "" {

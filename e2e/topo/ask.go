@@ -167,12 +167,15 @@ func unspecified(like netip.Addr) netip.Addr {
 // Eventually calls f until it returns nil, and returns its last error when ctx
 // ends first. It is for what a program elsewhere is about to bring about.
 func Eventually(ctx context.Context, f func() error) error {
-	const pause = 50 * time.Millisecond
 	for {
+		begin := time.Now()
 		err := f()
 		if err == nil {
 			return nil
 		}
+		// There may be one processor: who looks all the time keeps others from
+		// working.
+		pause := max(50*time.Millisecond, time.Since(begin))
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
