@@ -83,15 +83,18 @@ kernel: packages $(BIN)/sluice $(LAB) ## The handles' conformance cases and kern
 	SLUICE_BIN=$(BIN)/sluice $(GO) test -tags lab -count=1 -p 2 -exec '$(LAB) $(LABFLAGS)' ./internal/nlbatch ./ipvs ./ipvs/ipvsadm ./internal/vip ./internal/netfilter ./internal/conntrack ./internal/nflog ./nodeport ./bgp ./internal/engine ./internal/sysctl ./cmd/sluice
 	$(GO) test -C e2e -tags lab -count=1 -p 2 -exec '$(LAB) $(LABFLAGS)' ./topo ./router
 
-e2e: packages build $(BIN)/controlplane $(BIN)/rootfs ## The binary against a real etcd and kube-apiserver, checked with real connections
+e2e: packages build $(BIN)/controlplane $(BIN)/rootfs $(BIN)/rendered ## The binary against a real etcd and kube-apiserver, checked with real connections
 	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -p 2 -timeout 20m -v -exec '$(LAB) $(LABFLAGS)' ./semantics ./loadbalancer ./policy ./life
 	SLUICE_ROOTFS=$(BIN)/rootfs $(GO) test -C e2e -tags lab -count=1 -v -exec '$(LAB) $(LABFLAGS)' ./image
 	SLUICE_BIN=$(BIN)/sluice CONTROLPLANE_BIN=$(BIN)/controlplane $(GO) test -C e2e -count=1 -v ./ipam
 	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -timeout 20m -v -exec '$(LAB) $(LABFLAGS) -companion "$(BIN)/controlplane"' ./services
-	SLUICE_BIN=$(BIN)/sluice SLUICE_ROOTFS=$(BIN)/rootfs $(GO) test -C e2e -tags lab -count=1 -timeout 20m -v -exec '$(LAB) $(LABFLAGS) -companion "$(BIN)/controlplane -authorization RBAC -audit -controllers all"' ./cluster
+	SLUICE_BIN=$(BIN)/sluice SLUICE_ROOTFS=$(BIN)/rootfs SLUICE_RENDERED=$(BIN)/rendered $(GO) test -C e2e -tags lab -count=1 -timeout 20m -v -exec '$(LAB) $(LABFLAGS) -companion "$(BIN)/controlplane -authorization RBAC -audit -controllers all"' ./cluster
 
 docs: packages build ## Write the pages that show commands anew, from what happens in the lab (look at the difference)
 	SLUICE_BIN=$(BIN)/sluice SLUICE_WRITE=1 SLUICE_LAB_OUT=$(CURDIR)/docs $(GO) test -C e2e -tags lab -count=1 -exec '$(LAB) $(LABFLAGS)' ./life
+
+$(BIN)/rendered: FORCE
+	rm -rf $@ && SLUICE_RENDERED=$@ $(GO) test -C deploy/test -count=1 -run TestSchema .
 
 $(BIN)/rootfs: $(BIN)/sluice deploy/image/rootfs.sh
 	rm -rf $@ && deploy/image/rootfs.sh $< $@ >$@.txt

@@ -1,6 +1,10 @@
 package test
 
 import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -79,9 +83,11 @@ func TestSchema(t *testing.T) {
 	kinds := map[string]int{}
 	for name, render := range variants() {
 		t.Run(name, func(t *testing.T) {
-			for _, o := range typed(t, render(t)) {
+			all := render(t)
+			for _, o := range typed(t, all) {
 				kinds[reflect.TypeOf(o).Elem().Name()]++
 			}
+			leave(t, name, all)
 		})
 	}
 	for _, kind := range []string{
@@ -91,6 +97,24 @@ func TestSchema(t *testing.T) {
 		if kinds[kind] == 0 {
 			t.Errorf("no %s was judged", kind)
 		}
+	}
+}
+
+// leave leaves rendered objects for e2e/cluster, which has an API server judge
+// them, in the directory that SLUICE_RENDERED names.
+func leave(t *testing.T, name string, all objects) {
+	t.Helper()
+	dir := os.Getenv("SLUICE_RENDERED")
+	if dir == "" {
+		return
+	}
+	var documents strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		documents.WriteString("---\n" + text(all[key]))
+	}
+	path := filepath.Join(dir, strings.NewReplacer(" ", "-", ",", "").Replace(name)+".yaml")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path, []byte(documents.String()), 0o644)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -113,8 +113,9 @@ func (w *world) resource(o *unstructured.Unstructured) dynamic.ResourceInterface
 }
 
 // apply makes the API server have objects as they are written. A field that it
-// does not know is an error, as is one that is there twice.
-func (w *world) apply(ctx context.Context, all manifests) error {
+// does not know is an error, as is one that is there twice. With metav1.DryRunAll
+// it only says whether it would.
+func (w *world) apply(ctx context.Context, all manifests, dryRun ...string) error {
 	for _, o := range all {
 		text, err := o.MarshalJSON()
 		if err != nil {
@@ -123,7 +124,7 @@ func (w *world) apply(ctx context.Context, all manifests) error {
 		var refused error
 		err = eventually(ctx, soon, func() error {
 			_, refused = w.resource(o).Patch(ctx, o.GetName(), types.ApplyPatchType, text, metav1.PatchOptions{
-				FieldManager: "kubectl", FieldValidation: metav1.FieldValidationStrict,
+				FieldManager: "kubectl", FieldValidation: metav1.FieldValidationStrict, DryRun: dryRun,
 			})
 			if apierrors.IsNotFound(refused) {
 				return refused // the kind of a CustomResourceDefinition is known a moment after that

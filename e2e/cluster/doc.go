@@ -18,4 +18,7 @@
 // it is also written to that file, which is below SLUICE_LAB_OUT.
 //
 // TestRBAC is about what sluice may do: all that it does, and no more.
+//
+// TestVariants has the API server judge all that users may apply, as deploy/test
+// renders it into the directory that SLUICE_RENDERED names.
 package cluster
