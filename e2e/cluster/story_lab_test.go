@@ -298,7 +298,12 @@ func (s *tale) leads(mark int, nodes ...*topo.Host) time.Time {
 	})
 	if err != nil {
 		states, more := s.w.frr.Sessions()
-		s.must(errors.Join(fmt.Errorf("%w; sessions at the router: %v", err, states), more))
+		told, again := s.w.frr.Routes(false)
+		s.show(s.w.Router, "ip", "route", "show", "proto", "bgp")
+		for _, n := range nodes {
+			s.show(n, "sluice", "bgp", "routes")
+		}
+		s.must(errors.Join(fmt.Errorf("%w; at the router the sessions are %v, the routes %v", err, states, told), more, again))
 	}
 	return c.At
 }

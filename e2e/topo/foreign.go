@@ -24,13 +24,14 @@ const foreignRest = `
 	ipset create FOREIGN-PORTS hash:ip,port; ipset add FOREIGN-PORTS 10.96.0.1,tcp:9999
 	ipset create FOREIGN6 hash:net family inet6; ipset add FOREIGN6 fd00:99::/64
 	iptables -w -A INPUT -m set --match-set FOREIGN src -j DROP
-	ip link add foreign0 type dummy; ip addr add 10.99.0.1/32 dev foreign0
+	ip link add foreign0 addrgenmode none type dummy; ip addr add 10.99.0.1/32 dev foreign0
 	ip addr add fd00:99::1/128 dev foreign0 nodad; ip link set foreign0 up
 `
 
 // Furnish gives a node what others than the proxy have in its tables: virtual
 // servers, chains and rules of every table, sets, addresses. Nothing of the
-// proxy's may ever touch it. The kernel is also told to report every refusal:
+// proxy's may ever touch it. The device has no link-local address, which would be
+// tentative for a moment. The kernel is also told to report every refusal:
 // tests make more of them in a second than it would otherwise speak of.
 func (h *Host) Furnish() error {
 	for _, name := range []string{"net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"} {
