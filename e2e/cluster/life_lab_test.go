@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -92,6 +92,12 @@ func (s *tale) empty(node *topo.Host) error {
 func (s *tale) upgrade() {
 	s.t.Helper()
 	old := s.w.kubelet.running(component, "agent")
+	// Of what left in the chapters before, connections that have ended keep
+	// destinations for two minutes.
+	drain := map[*topo.Host]float64{}
+	for _, n := range s.w.Nodes {
+		drain[n] = s.draining(n)
+	}
 	load, mark, begin := s.load(), s.w.routes.Mark(), time.Now()
 	s.patch(system, "daemonsets", "sluice-agent", map[string]any{"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
 		"labels": map[string]any{"version": "next"},
@@ -103,13 +109,13 @@ func (s *tale) upgrade() {
 		if now.spec.UID == old[n.Name].spec.UID {
 			s.t.Errorf("the agent on %s has not been replaced", n.Name)
 		}
-		s.say("%s: the new agent adopted what it found and wrote: %s", n.Name, s.writes(n))
+		s.say("%s: the new agent adopted what it found and wrote: %s", n.Name, s.writes(n, drain[n]))
 	}
 	agent := s.w.kubelet.running(component, "agent")[s.w.Nodes[0].Name]
 	begin = time.Now()
 	s.must(agent.kill())
 	s.await(func() error { return s.restarted(agent.spec.Name) })
-	s.say("the agent on node1 is killed (kill -9); its container is ready again after %s and wrote: %s", since(begin), s.writes(s.w.Nodes[0]))
+	s.say("the agent on node1 is killed (kill -9); its container is ready again after %s and wrote: %s", since(begin), s.writes(s.w.Nodes[0], drain[s.w.Nodes[0]]))
 	<-time.After(time.Second)
 	load.end("agents upgraded, one killed")
 	changes, err := s.w.routes.Since(mark)
@@ -135,31 +141,52 @@ func (s *tale) restarted(name string) error {
 }
 
 // writes is what an agent has written to the kernel's tables since it started.
-func (s *tale) writes(n *topo.Host) string {
+// It may only delete what drains, and so many keys did before it started.
+func (s *tale) writes(n *topo.Host, drained float64) string {
+	s.t.Helper()
+	var parts []string
+	for _, table := range tables {
+		put := s.metric(n, fmt.Sprintf(`sluice_table_writes_total{op="put",table=%q}`, table))
+		deleted := s.metric(n, fmt.Sprintf(`sluice_table_writes_total{op="delete",table=%q}`, table))
+		if put > 0 || deleted > drained {
+			s.t.Errorf("%s: the new agent put %v keys in table %s, and deleted %v, of which %v were to go", n.Name, put, table, deleted, drained)
+		}
+		part := fmt.Sprintf("%s %v", table, put)
+		if deleted > 0 {
+			part += fmt.Sprintf(" (%v keys that had drained went)", deleted)
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// tables are the kernel's that agents write.
+var tables = []string{"netfilter", "ipvs", "vip"}
+
+// draining is how many keys an agent has that are not wanted any more and still
+// used. When such a destination goes, a member of a set may go with it.
+func (s *tale) draining(n *topo.Host) (keys float64) {
+	s.t.Helper()
+	for _, table := range tables {
+		keys += s.metric(n, fmt.Sprintf("sluice_table_deferred_keys{table=%q}", table))
+	}
+	return keys
+}
+
+// metric is the value of one series of an agent.
+func (s *tale) metric(n *topo.Host, series string) float64 {
 	s.t.Helper()
 	text, err := s.page(n, "http://127.0.0.1:10249/metrics")
 	s.must(err)
-	by := map[string]string{}
 	for line := range strings.Lines(text) {
-		series, is := strings.CutPrefix(line, "sluice_table_writes_total{")
-		if !is {
-			continue
-		}
-		labels, value, _ := strings.Cut(strings.TrimSpace(series), "} ")
-		for _, table := range []string{"netfilter", "ipvs", "vip"} {
-			if strings.Contains(labels, fmt.Sprintf("table=%q", table)) && (by[table] == "" || by[table] == "0") {
-				by[table] = value
-			}
+		if value, is := strings.CutPrefix(strings.TrimSpace(line), series+" "); is {
+			v, err := strconv.ParseFloat(value, 64)
+			s.must(err)
+			return v
 		}
 	}
-	var parts []string
-	for _, table := range slices.Sorted(maps.Keys(by)) {
-		parts = append(parts, table+" "+by[table])
-		if by[table] != "0" {
-			s.t.Errorf("%s: the new agent wrote to table %s: %s", n.Name, table, by[table])
-		}
-	}
-	return strings.Join(parts, ", ")
+	s.must(fmt.Errorf("%s shows no %s", n.Name, series))
+	return 0
 }
 
 func (s *tale) page(n *topo.Host, url string) (string, error) {
