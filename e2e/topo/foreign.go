@@ -24,7 +24,7 @@ const foreignRest = `
 	ipset create FOREIGN-PORTS hash:ip,port; ipset add FOREIGN-PORTS 10.96.0.1,tcp:9999
 	ipset create FOREIGN6 hash:net family inet6; ipset add FOREIGN6 fd00:99::/64
 	iptables -w -A INPUT -m set --match-set FOREIGN src -j DROP
-	ip link add foreign0 addrgenmode none type dummy; ip addr add 10.99.0.1/32 dev foreign0
+	ip link add foreign0 type dummy; ip link set foreign0 addrgenmode none; ip addr add 10.99.0.1/32 dev foreign0
 	ip addr add fd00:99::1/128 dev foreign0 nodad; ip link set foreign0 up
 `
 
