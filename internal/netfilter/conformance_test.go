@@ -57,6 +57,7 @@ func testConformance(t *testing.T, fresh func(*testing.T) subject) {
 		"unused tables":  testUnusedTables,
 		"well formed":    testWellFormed,
 		"gotos":          testGotos,
+		"strip":          testStrip,
 	} {
 		for _, f := range families() {
 			t.Run(fmt.Sprintf("%s %s", name, f), func(t *testing.T) { test(t, fresh(t), f) })
