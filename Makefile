@@ -47,8 +47,11 @@ $(BIN)/demo: FORCE
 	CGO_ENABLED=0 $(GO) build -C e2e -o $@ ./demo
 
 $(BIN)/controlplane: FORCE
-	@echo "building etcd, kube-apiserver and kube-controller-manager (several minutes the first time)"
+	@echo "building etcd, kube-apiserver, kube-controller-manager and kube-proxy (several minutes the first time)"
 	CGO_ENABLED=0 $(GO) build -C e2e -ldflags '-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3' -o $@ ./controlplane
+
+$(BIN)/kube-proxy: $(BIN)/controlplane
+	ln -sf controlplane $@
 
 $(BIN)/golangci-lint: internal/tools/go.mod
 	@echo "building golangci-lint (several minutes the first time)"
@@ -83,11 +86,11 @@ kernel: packages $(BIN)/sluice $(LAB) ## The handles' conformance cases and kern
 	SLUICE_BIN=$(BIN)/sluice $(GO) test -tags lab -count=1 -p 2 -exec '$(LAB) $(LABFLAGS)' ./internal/nlbatch ./ipvs ./ipvs/ipvsadm ./internal/vip ./internal/netfilter ./internal/conntrack ./internal/nflog ./nodeport ./bgp ./internal/engine ./internal/sysctl ./cmd/sluice
 	$(GO) test -C e2e -tags lab -count=1 -p 2 -exec '$(LAB) $(LABFLAGS)' ./topo ./router
 
-e2e: packages build $(BIN)/controlplane $(BIN)/rootfs $(BIN)/rendered ## The binary against a real etcd and kube-apiserver, checked with real connections
+e2e: packages build $(BIN)/controlplane $(BIN)/kube-proxy $(BIN)/rootfs $(BIN)/rendered ## The binary against a real etcd and kube-apiserver, checked with real connections
 	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -p 2 -timeout 20m -v -exec '$(LAB) $(LABFLAGS)' ./semantics ./loadbalancer ./policy ./life
 	SLUICE_ROOTFS=$(BIN)/rootfs $(GO) test -C e2e -tags lab -count=1 -v -exec '$(LAB) $(LABFLAGS)' ./image
 	SLUICE_BIN=$(BIN)/sluice CONTROLPLANE_BIN=$(BIN)/controlplane $(GO) test -C e2e -count=1 -v ./ipam
-	SLUICE_BIN=$(BIN)/sluice $(GO) test -C e2e -tags lab -count=1 -timeout 20m -v -exec '$(LAB) $(LABFLAGS) -companion "$(BIN)/controlplane"' ./services
+	SLUICE_BIN=$(BIN)/sluice SLUICE_KUBE_PROXY=$(BIN)/kube-proxy $(GO) test -C e2e -tags lab -count=1 -timeout 20m -v -exec '$(LAB) $(LABFLAGS) -companion "$(BIN)/controlplane"' ./services
 	SLUICE_BIN=$(BIN)/sluice SLUICE_ROOTFS=$(BIN)/rootfs SLUICE_RENDERED=$(BIN)/rendered $(GO) test -C e2e -tags lab -count=1 -timeout 20m -v -exec '$(LAB) $(LABFLAGS) -companion "$(BIN)/controlplane -authorization RBAC -audit -controllers all"' ./cluster
 
 docs: packages build ## Write the pages that show commands anew, from what happens in the lab (look at the difference)

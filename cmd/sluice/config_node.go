@@ -18,11 +18,13 @@ import (
 // nodeConfig says how the kernel's switches are to be.
 type nodeConfig struct {
 	strictARP bool
+	takeOver  bool // from kube-proxy
 	conntrack sysctl.Conntrack
 }
 
 // flags are kube-proxy's, with its defaults.
 func (c *nodeConfig) flags(f *pflag.FlagSet) {
+	f.BoolVar(&c.takeOver, "remove-kube-proxy", false, "take the node over from kube-proxy, which must not run any more: its virtual servers are kept with their connections, and what else it left is removed once this node is served (modes ipvs and iptables)")
 	f.BoolVar(&c.strictARP, "ipvs-strict-arp", false, "do not answer ARP for what another interface has: net.ipv4.conf.all.arp_ignore=1 and arp_announce=2; false leaves them as they are")
 	f.IntVar(&c.conntrack.MaxPerCore, "conntrack-max-per-core", 32*1024, "tracked connections at most, for each processor: net.netfilter.nf_conntrack_max, never above 1048576; 0: leave it")
 	f.IntVar(&c.conntrack.Min, "conntrack-min", 128*1024, "tracked connections at most, if --conntrack-max-per-core makes fewer")

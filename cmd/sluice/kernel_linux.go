@@ -28,6 +28,7 @@ type kernel struct {
 	owned    *netfilter.Handle // reads our sets for the IPVS loop
 	flows    *conntrack.KernelHandle
 	marks    *conntrack.KernelHandle // the same table, for who marks connections
+	over     *takeOver               // nil: nobody is taken over from
 	log      *slog.Logger
 }
 
@@ -38,6 +39,22 @@ func openKernel(ctx context.Context, device string, log *slog.Logger) (*kernel, 
 		k.close()
 		return nil, err
 	}
+	return k, nil
+}
+
+// openNode opens the tables for an agent that is to write them, and sets what is
+// no table's.
+func openNode(ctx context.Context, s settings) (*kernel, error) {
+	k, err := openKernel(ctx, s.device, s.log)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.takeOver(ctx, s); err != nil {
+		k.close()
+		return nil, err
+	}
+	warnOfRelease(s.log)
+	k.setTimeouts(ctx, s.service.timeouts)
 	return k, nil
 }
 
@@ -125,9 +142,26 @@ func (k *kernel) netfilter() *netfilter.Target {
 	})
 }
 
-// ours says which virtual servers are ours: those that our sets name.
+// ours says which virtual servers are ours, for the IPVS loop: also those of
+// kube-proxy that are taken over, so that those which no Service wants go as all
+// others do, when their connections have ended.
 func (k *kernel) ours(ctx context.Context) (func(ipvs.VirtualServer) bool, error) {
-	named, err := nodeport.Frontends(ctx, k.owned)
+	ours, err := named(ctx, k.owned)
+	if err != nil || k.over == nil {
+		return ours, err
+	}
+	left := k.over.left
+	left.Sets = k.owned // this loop's own handle
+	theirs, err := left.Servers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(vs ipvs.VirtualServer) bool { return ours(vs) || theirs(vs) }, nil
+}
+
+// named says which virtual servers are ours: those that our sets name.
+func named(ctx context.Context, sets netfilter.Sets) (func(ipvs.VirtualServer) bool, error) {
+	named, err := nodeport.Frontends(ctx, sets)
 	if err != nil {
 		return nil, fmt.Errorf("read which virtual servers are ours: %w", err)
 	}
@@ -154,6 +188,9 @@ func (k *kernel) close() {
 	var errs []error
 	if k.servers != nil {
 		errs = append(errs, k.servers.Close())
+	}
+	if k.over != nil {
+		errs = append(errs, k.over.servers.Close(), k.over.sets.Close())
 	}
 	for _, h := range []*netfilter.Handle{k.rules, k.owned} {
 		if h != nil {

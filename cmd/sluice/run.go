@@ -15,6 +15,7 @@ import (
 	"sluice.dev/sluice/healthcheck"
 	"sluice.dev/sluice/internal/engine"
 	"sluice.dev/sluice/internal/ipam"
+	"sluice.dev/sluice/internal/kubeproxy"
 	"sluice.dev/sluice/internal/model"
 	"sluice.dev/sluice/internal/netfilter"
 	"sluice.dev/sluice/internal/reconcile"
@@ -33,10 +34,6 @@ import (
 // patience is how long the first Services wait for every source to have told
 // all it knows; see engine.Options.
 const patience = 5 * time.Second
-
-// kubeProxyDevice holds kube-proxy's Service addresses, which are not the
-// node's own either.
-const kubeProxyDevice = "kube-ipvs0"
 
 func runCommand() *cobra.Command {
 	var c config
@@ -77,13 +74,11 @@ func runCommand() *cobra.Command {
 
 // run wires the agent in the order of the picture in docs/ARCHITECTURE.md.
 func run(ctx context.Context, s settings) error {
-	k, err := openKernel(ctx, s.device, s.log)
+	k, err := openNode(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer k.close()
-	warnOfRelease(s.log)
-	k.setTimeouts(ctx, s.service.timeouts)
 	world, err := sources(s)
 	if err != nil {
 		return err
@@ -119,9 +114,9 @@ func run(ctx context.Context, s settings) error {
 	group.Go(func() error { defer ports.Close(); e.Run(ctx); return nil })
 	sink := source.SinkFunc(func(ev model.Event) { watch.meter.Event(ev); speak.sessions.Event(ev); enforce.event(ev); e.Event(ev) })
 	world.run(ctx, group, sink, speak.sessions.Down)
-	group.Go(func() error { switches.Run(ctx); return nil })
-	group.Go(func() error { watch.sweeper.Run(ctx); return nil })
-	group.Go(func() error { speak.sessions.Run(ctx); return nil })
+	for _, f := range []func(context.Context){switches.Run, watch.sweeper.Run, speak.sessions.Run, k.over.until(health.Ready)} {
+		group.Go(func() error { f(ctx); return nil })
+	}
 	enforce.run(ctx, group)
 	serve(ctx, group, s, health, status.Metrics{
 		Loops: e.Status, Node: explained(e, s.source.nodeName, k.families), Calls: k.calls, Servers: func() status.Servers { return status.Servers(servers.Counts()) },
@@ -227,7 +222,8 @@ func (w world) run(ctx context.Context, group *errgroup.Group, sink source.Sink,
 }
 
 func sources(s settings) (world, error) {
-	host := node.New(node.Options{VIPDevices: []string{s.device, kubeProxyDevice}, Logger: s.log})
+	// kube-proxy's Service addresses are not the node's own either.
+	host := node.New(node.Options{VIPDevices: []string{s.device, kubeproxy.Device}, Logger: s.log})
 	if s.source.manifests != "" {
 		return fileWorld(s, host), nil
 	}

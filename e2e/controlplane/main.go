@@ -1,7 +1,8 @@
 // Command controlplane runs a real etcd and kube-apiserver in one process and,
 // where -controllers names some, kube-controller-manager in another. There is
 // no scheduler and no kubelet: whoever uses it writes Nodes and what becomes of
-// Pods itself, and without controllers EndpointSlices too.
+// Pods itself, and without controllers EndpointSlices too. Called as kube-proxy
+// it is that.
 //
 //	controlplane -dir DIR -listen 192.0.2.1:6443 [-- apiserver flags...]
 //	controlplane -authorization RBAC -audit -controllers all
@@ -43,8 +44,11 @@ type config struct {
 
 func main() {
 	serve := run
-	if filepath.Base(os.Args[0]) == controllerManager {
+	switch filepath.Base(os.Args[0]) {
+	case controllerManager:
 		serve = beControllerManager
+	case kubeProxy:
+		serve = beKubeProxy
 	}
 	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "controlplane:", err)

@@ -216,8 +216,8 @@ func (h Health) rising() int {
 	return h.Rising()
 }
 
-// ready reports whether the tables hold what is wanted now, and why not.
-func (h Health) ready() (ready bool, reason string) {
+// Ready reports whether the tables hold what is wanted now, and why not.
+func (h Health) Ready() (ready bool, reason string) {
 	loops, missing := h.judged()
 	ready, reason = Ready(loops)
 	if len(missing) > 0 {
@@ -233,7 +233,7 @@ func (h Health) ready() (ready bool, reason string) {
 }
 
 func (h Health) serveReady(w http.ResponseWriter, _ *http.Request) {
-	if ready, reason := h.ready(); !ready {
+	if ready, reason := h.Ready(); !ready {
 		http.Error(w, reason, http.StatusServiceUnavailable)
 		return
 	}

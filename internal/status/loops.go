@@ -108,7 +108,7 @@ func (m Metrics) verdict(now time.Time) Verdict {
 	for _, reason := range r.Reasons {
 		v.Reasons = append(v.Reasons, oneLine(reason))
 	}
-	v.Ready, v.NotReady = m.Health.ready()
+	v.Ready, v.NotReady = m.Health.Ready()
 	return v
 }
 
