@@ -30,7 +30,7 @@ func TestGuidePaths(t *testing.T) {
 // TestGuideValues: the chart takes the values of the guide's commands.
 func TestGuideValues(t *testing.T) {
 	commands := regexp.MustCompile(`(?m)^    helm (?:install|upgrade) .*$`).FindAllString(file(t, guide), -1)
-	if len(commands) != 3 {
+	if len(commands) != 4 {
 		t.Fatalf("%d commands with Helm: %q", len(commands), commands)
 	}
 	for _, command := range commands {
