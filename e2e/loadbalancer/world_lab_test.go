@@ -218,7 +218,7 @@ func enter(t *testing.T) *world {
 		for _, r := range w.towers() {
 			suite.Await(t, soon, func() error { return errors.Join(r.established(w.nodes...), r.empty()) })
 		}
-	}, (*node).nothingDiscarded)
+	}, func(n *node) { suite.Await(t, soon, n.nothingDiscarded) })
 	return w
 }
 

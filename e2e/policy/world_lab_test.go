@@ -181,7 +181,9 @@ func enter(t *testing.T) *world {
 	t.Helper()
 	w := shared
 	restore := func() { suite.Must(t, errors.Join(w.write(policyCase{}), w.writeMark(0))) }
-	suite.Keep(t, w.nodes, soon, restore, func(n *node) error { return n.Probe("/healthz") })
+	suite.Keep(t, w.nodes, soon, restore, func(n *node) {
+		suite.Await(t, soon, func() error { return n.Probe("/healthz") })
+	})
 	return w
 }
 

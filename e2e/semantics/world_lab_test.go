@@ -187,11 +187,11 @@ func enter(t *testing.T) *world {
 	for _, n := range w.nodes {
 		drift[n.Agent.Pid()] = n.drift(t)
 	}
-	suite.Keep(t, w.nodes, 8*time.Second, func() { suite.Must(t, w.writeMark(0)) }, func(n *node) error {
+	suite.Keep(t, w.nodes, 8*time.Second, func() { suite.Must(t, w.writeMark(0)) }, func(n *node) {
+		suite.Await(t, 5*time.Second, func() error { return n.Probe("/healthz") })
 		if before, same := drift[n.Agent.Pid()]; same && !w.meddling && n.drift(t) > before {
 			t.Errorf("%s: sluice found %v keys changed by others, who changed nothing", n.Name, n.drift(t)-before)
 		}
-		return n.Probe("/healthz")
 	})
 	return w
 }

@@ -3,6 +3,7 @@
 package services
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -15,6 +16,26 @@ import (
 
 // tables are the kernel tables in sluice's metrics.
 var tables = []string{"netfilter", "ipvs", "vip"}
+
+// startAgain starts sluice on all nodes, and waits until it has brought them up
+// to date.
+func (w *world) startAgain(t *testing.T) {
+	t.Helper()
+	for _, n := range w.nodes {
+		suite.Must(t, n.StartAgent(w.bin, w.flags()...))
+	}
+	for _, n := range w.nodes {
+		n.readyAgain(t)
+	}
+}
+
+// readyAgain waits until a restarted agent has brought its node up to date.
+func (n *node) readyAgain(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	suite.Must(t, n.Agent.Ready(ctx))
+}
 
 // wrote is how many writes of a kind an agent has made since it started.
 func (n *node) wrote(t *testing.T, table string) (keys, commands float64) {
@@ -99,7 +120,7 @@ func TestRestart(t *testing.T) {
 					t.Errorf("without sluice: %v", err)
 				}
 			}
-			suite.Must(t, w.start(w.nodes...))
+			w.startAgain(t)
 			audited(t, 1, w.nodes...)
 			for _, n := range w.nodes {
 				for _, table := range tables {
@@ -136,7 +157,7 @@ func TestChangedMeanwhile(t *testing.T) {
 	scaled.scale(t, ready(w.web[1], w.web[2])...)
 	gone.remove(t)
 	come := w.create(t, "come", ready(w.web[2]), nil)
-	suite.Must(t, w.start(w.nodes...))
+	w.startAgain(t)
 	w.follows(t, same, scaled, come)
 	answers(t, w.near, topo.TCP, come.at(t, node1, clusterIP, "tcp", node1.V6), w.web[2:3], nil)
 	for _, n := range w.nodes {
@@ -155,6 +176,6 @@ func TestChangedMeanwhile(t *testing.T) {
 func (w *world) settled(t *testing.T) {
 	t.Helper()
 	for _, n := range w.nodes {
-		suite.Must(t, n.Ready())
+		n.readyAgain(t)
 	}
 }

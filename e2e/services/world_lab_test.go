@@ -176,6 +176,8 @@ func (w *world) Close() error {
 func enter(t *testing.T) *world {
 	t.Helper()
 	w := shared
-	suite.Keep(t, w.nodes, 20*time.Second, func() {}, func(n *node) error { return n.Probe("/healthz") })
+	suite.Keep(t, w.nodes, 20*time.Second, func() {}, func(n *node) {
+		suite.Await(t, 5*time.Second, func() error { return n.Probe("/healthz") })
+	})
 	return w
 }
