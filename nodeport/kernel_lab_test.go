@@ -217,11 +217,9 @@ func (l *lab) configure(t *testing.T, cfg nodeport.Config, view model.View) {
 // and would send the next one of that port where they went.
 func (l *lab) connect(ns netfiltertest.Namespace, from netip.Addr, to netip.AddrPort) (endpoint netip.AddrPort, peer netip.Addr, err error) {
 	var conn net.Conn
-	if !from.IsValid() {
-		from = unspecified(to.Addr()) // the kernel chooses
-	}
 	l.port++
 	ns.Do(func() {
+		// From no address: the kernel chooses one.
 		d := net.Dialer{Timeout: l.wait, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, l.port))}
 		conn, err = d.Dial("tcp", to.String())
 	})
@@ -240,13 +238,6 @@ func (l *lab) connect(ns netfiltertest.Namespace, from netip.Addr, to netip.Addr
 	}
 	at, err := netip.ParseAddrPort(there)
 	return endpoint, at.Addr().Unmap(), err
-}
-
-func unspecified(like netip.Addr) netip.Addr {
-	if like.Is4() {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
 }
 
 // ask connects as one of the truth table's sources. The node itself chooses

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice.dev/sluice/e2e/suite"
 	"sluice.dev/sluice/e2e/topo"
 )
 
@@ -92,7 +93,7 @@ func (s *tale) must(err error) {
 		files, _ := filepath.Glob(filepath.Join(s.w.logDir(), name))
 		for _, f := range files {
 			text, _ := os.ReadFile(f) // shown as far as it is there
-			s.t.Logf("end of %s:\n%s", filepath.Base(f), tail(string(text), lines))
+			s.t.Logf("end of %s:\n%s", filepath.Base(f), suite.Tail(string(text), lines))
 		}
 	}
 	s.t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -195,12 +194,6 @@ func (w *world) Close() error {
 		errs = append(errs, w.Topology.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
-}
-
-// tail is the end of a text.
-func tail(text string, lines int) string {
-	all := strings.SplitAfter(text, "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "")
 }
 
 // journal is a log that several write.

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -176,8 +175,7 @@ func enter(t *testing.T) *world {
 		}
 		for _, l := range w.logs {
 			text, _ := os.ReadFile(l.Name()) // shown as far as it is there
-			lines := strings.SplitAfter(string(text), "\n")
-			t.Logf("%s:\n%s", filepath.Base(l.Name()), strings.Join(lines[max(0, len(lines)-40):], ""))
+			t.Logf("%s:\n%s", filepath.Base(l.Name()), suite.Tail(string(text), 40))
 		}
 	})
 	return w

@@ -110,8 +110,8 @@ func (w *world) startKubeProxies(t *testing.T, mode string) (proxies []*topo.Pro
 		t.Cleanup(func() {
 			_ = p.Kill() // it has ended, if all went well
 			text, _ := os.ReadFile(log.Name())
-			if lines := strings.SplitAfter(string(text), "\n"); t.Failed() {
-				t.Logf("end of kube-proxy's log on %s:\n%s", n.Name, strings.Join(lines[max(0, len(lines)-25):], ""))
+			if t.Failed() {
+				t.Logf("end of kube-proxy's log on %s:\n%s", n.Name, suite.Tail(string(text), 25))
 			}
 		})
 		proxies = append(proxies, p)

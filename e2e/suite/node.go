@@ -81,13 +81,17 @@ func (n *Node) logged() int64 {
 
 // LogSince is the tail of what sluice logged after an offset.
 func (n *Node) LogSince(offset int64) string {
-	const most = 40
 	text, err := os.ReadFile(n.log.Name())
 	if err != nil {
 		return err.Error()
 	}
-	lines := strings.SplitAfter(string(text[min(offset, int64(len(text))):]), "\n")
-	return strings.Join(lines[max(0, len(lines)-most):], "")
+	return Tail(string(text[min(offset, int64(len(text))):]), 40)
+}
+
+// Tail is the end of a text.
+func Tail(text string, lines int) string {
+	all := strings.SplitAfter(text, "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "")
 }
 
 func (n *Node) base() *Node { return n }
